@@ -1,0 +1,1 @@
+"""idemproxy: a sidecar reverse proxy that makes any HTTP API safe to retry."""

@@ -1,0 +1,1 @@
+"""The admin port: a second port, never the data port."""

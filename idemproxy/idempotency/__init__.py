@@ -1,0 +1,1 @@
+"""The protocol, sans-IO: no socket, no store, no event loop, no clock, no randomness."""

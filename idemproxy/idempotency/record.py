@@ -1,0 +1,176 @@
+"""The record: what the store holds for an operation, and its binary encoding (DESIGN.md sections 4 and 5)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from idemproxy.errors import RecordUnreadable
+from idemproxy.idempotency.messages import Answer
+
+TOKEN_BYTES = 16
+NO_TOKEN = bytes(TOKEN_BYTES)
+"""The token of a record that nobody owns: an operator settled it."""
+
+
+class State(IntEnum):
+    """Where an operation stands. `RELEASED` is not a state that a caller meets: it is what a release leaves, so that attempts
+    stay numbered and the released token stays dead."""
+
+    PROCESSING = 1
+    COMPLETED = 2
+    FAILED = 3
+    UNKNOWN = 4
+    RELEASED = 5
+
+
+class OnUnknown(IntEnum):
+    """What a rule does with an operation whose outcome is unknown. A smaller value is stricter."""
+
+    BLOCK = 1
+    PROBE = 2
+    RETRY = 3
+
+
+class Reason(IntEnum):
+    """Why an outcome is unknown."""
+
+    NONE = 0
+    RESET = 1
+    TIMEOUT = 2
+    CUT_BODY = 3
+    UNREADABLE = 4
+    UNKNOWN_STATUS = 5
+    DRAINED = 6
+    GUARD = 7
+    RELEASED_AFTER_SEND = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """An answer too large to keep: executed, never to be executed again, not to be replayed."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the store holds for an operation. Times are milliseconds on the store's clock."""
+
+    state: State
+    fingerprint: bytes
+    recipe: str
+    rule: str
+    token: bytes
+    version: int
+    attempt: int
+    may_have_run: bool
+    on_unknown: OnUnknown
+    reason: Reason
+    created_at: int
+    updated_at: int
+    expires_at: int
+    answer: Answer | Tombstone | None
+
+
+_HEAD = struct.Struct(">2sBBBBIQQQQ16s32sHHHI")
+"""Magic and encoding, state, flags, on_unknown, reason, attempt, version, created_at, updated_at, expires_at, token, fingerprint,
+bytes of rule, bytes of recipe, status, bytes of the answer's head. Then rule, recipe, the answer's head and its body.
+`stores/scripts` reads and writes these offsets in Lua."""
+
+HEAD_BYTES = _HEAD.size
+_MAGIC = b"I\x01"
+_MAY_HAVE_RUN = 1
+_KEPT = 2
+
+
+def encode(record: Record) -> bytes:
+    """The record as one binary value."""
+    flags = _MAY_HAVE_RUN if record.may_have_run else 0
+    status, head, body = 0, b"", b""
+    match record.answer:
+        case Answer(status, head, body):
+            flags |= _KEPT
+        case Tombstone(status):
+            pass
+        case None:
+            pass
+    rule, recipe = record.rule.encode(), record.recipe.encode()
+    fixed = _HEAD.pack(
+        _MAGIC,
+        record.state,
+        flags,
+        record.on_unknown,
+        record.reason,
+        record.attempt,
+        record.version,
+        record.created_at,
+        record.updated_at,
+        record.expires_at,
+        record.token,
+        record.fingerprint,
+        len(rule),
+        len(recipe),
+        status,
+        len(head),
+    )
+    return b"".join((fixed, rule, recipe, head, body))
+
+
+def decode(value: bytes) -> Record:
+    """The record that `encode` wrote. Raises RecordUnreadable for anything else."""
+    if value[:2] != _MAGIC or len(value) < HEAD_BYTES:
+        raise RecordUnreadable(
+            "a record is in an encoding that this version does not know: it was written by another version of idemproxy, or by "
+            "another program that shares the store; run one version a namespace, or delete the record"
+        )
+    (
+        _,
+        state,
+        flags,
+        on_unknown,
+        reason,
+        attempt,
+        version,
+        created_at,
+        updated_at,
+        expires_at,
+        token,
+        fingerprint,
+        rule_bytes,
+        recipe_bytes,
+        status,
+        head_bytes,
+    ) = _HEAD.unpack_from(value)
+    recipe_at = HEAD_BYTES + rule_bytes
+    head_at = recipe_at + recipe_bytes
+    body_at = head_at + head_bytes
+    if len(value) < body_at:
+        raise RecordUnreadable("a record is cut short: restore the store from a backup, or delete the record")
+    answer: Answer | Tombstone | None = None
+    if flags & _KEPT:
+        answer = Answer(status, value[head_at:body_at], value[body_at:])
+    elif status:
+        answer = Tombstone(status)
+    try:
+        return Record(
+            State(state),
+            fingerprint,
+            value[recipe_at:head_at].decode(),
+            value[HEAD_BYTES:recipe_at].decode(),
+            token,
+            version,
+            attempt,
+            bool(flags & _MAY_HAVE_RUN),
+            OnUnknown(on_unknown),
+            Reason(reason),
+            created_at,
+            updated_at,
+            expires_at,
+            answer,
+        )
+    except ValueError as error:
+        raise RecordUnreadable(
+            f"a record holds a value that this version does not know ({error}): delete the record"
+        ) from error

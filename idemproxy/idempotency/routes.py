@@ -1,0 +1,123 @@
+"""Rules, and which rule a request meets. Security code: a miss means that a request is not protected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+from idemproxy.idempotency.problems import Slug
+from idemproxy.idempotency.record import OnUnknown
+
+
+class InFlight(Enum):
+    """What a duplicate of a running operation gets: the outcome, once it is there, or a 409 at once."""
+
+    WAIT = "wait"
+    REJECT = "reject"
+
+
+class Guarantee(Enum):
+    """What a rule promises of its operations' executions."""
+
+    AT_MOST_ONCE = "at_most_once"
+    AT_LEAST_ONCE = "at_least_once"
+
+
+class OnStoreFailure(Enum):
+    """What happens to a matched request when the store gives no fact: refused (503), or forwarded unprotected."""
+
+    FAIL_CLOSED = "fail_closed"
+    FAIL_OPEN = "fail_open"
+
+
+class BodyRecipe(Enum):
+    """How a body enters the fingerprint."""
+
+    RAW = "raw"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which requests a rule is for. `methods`: empty is any method. `path` is the pattern as written: `{name}` is one segment,
+    `**` any rest. `hosts` are lower case, without a port: empty is any. `headers`: (lower-case name, value), each must be there."""
+
+    methods: frozenset[bytes]
+    path: str
+    hosts: frozenset[bytes] = frozenset()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """Where the key is read: header names in lower case; `pattern` must match the whole key (None: any); `form` is the format's
+    name, for messages."""
+
+    headers: tuple[bytes, ...] = (b"idempotency-key",)
+    required: bool = False
+    form: str = "any"
+    pattern: re.Pattern[bytes] | None = None
+    max_length: int = 255
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderScope:
+    """A header field's value, or the first group of `pattern` in it; the whole value where the pattern does not match."""
+
+    name: bytes
+    pattern: re.Pattern[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralScope:
+    """The same value for every caller."""
+
+    text: bytes
+
+
+ScopePart = HeaderScope | LiteralScope
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What must be equal in a retry, beside method and path. `headers` are in lower case."""
+
+    headers: tuple[bytes, ...] = (b"content-type",)
+    query: bool = True
+    body: BodyRecipe = BodyRecipe.RAW
+
+
+AT_MOST_ONCE_RELEASES = frozenset({401, 402, 407, 421, 425, 428, 429})
+AT_LEAST_ONCE_RELEASES = frozenset(range(400, 600))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One entry of `routes:`. Durations are milliseconds, sizes bytes, header names lower case (but `attempt_header`, which is
+    sent as written)."""
+
+    name: str
+    match: Match
+    key: KeySource = KeySource()
+    scope: tuple[ScopePart, ...] = (HeaderScope(b"authorization"),)
+    fingerprint: Recipe = Recipe()
+    guarantee: Guarantee = Guarantee.AT_MOST_ONCE
+    in_flight: InFlight = InFlight.WAIT
+    wait_timeout: int = 10_000
+    max_waiters: int = 100
+    retry_after: int = 1_000
+    on_unknown: OnUnknown = OnUnknown.BLOCK
+    on_store_failure: OnStoreFailure = OnStoreFailure.FAIL_CLOSED
+    ttl: int = 86_400_000
+    lease: int = 30_000
+    release_statuses: frozenset[int] = AT_MOST_ONCE_RELEASES
+    unknown_statuses: frozenset[int] = frozenset()
+    attempt_header: bytes | None = None
+    fresh_connection: bool = False
+    max_request_body: int = 8 << 20
+    max_response_body: int = 8 << 20
+    replay_drop_headers: frozenset[bytes] = frozenset()
+    problem_status: Mapping[Slug, int] = field(default_factory=lambda: MappingProxyType({}))

@@ -1,0 +1,1 @@
+"""The sockets: clients' connections and upstream's."""

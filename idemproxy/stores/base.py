@@ -1,0 +1,225 @@
+"""The store interface. Every command gives a fact, or raises: StoreUnavailable when it was certainly not applied, StoreAmbiguous
+when it may have been. What the commands mean is written once, in `semantics.py`; one suite holds every backend to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.record import OnUnknown, Reason, Record, State, Tombstone
+
+# ---------------------------------------------------------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Ask to own an operation. `lease` and `ttl` are milliseconds."""
+
+    token: bytes
+    fingerprint: bytes
+    recipe: str
+    rule: str
+    on_unknown: OnUnknown
+    lease: int
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Ask to own an operation whose outcome is unknown, as it was seen: by that token, at that version."""
+
+    token: bytes
+    seen_token: bytes
+    seen_version: int
+    lease: int
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Ask that the lease of the claim `token` run on."""
+
+    token: bytes
+    lease: int
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """What a missing record is written from, when its owner ends it within `ttl` of its last acknowledged claim or renewal."""
+
+    claim: Claim
+    attempt: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The outcome is known: record it. `anew` is None once the owner may no longer write a missing record."""
+
+    token: bytes
+    answer: Answer | Tombstone
+    ttl: int
+    anew: Anew | None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkUnknown:
+    """The request may have run, and no answer came."""
+
+    token: bytes
+    reason: Reason
+    ttl: int
+    anew: Anew | None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Nothing was executed: the next claim may. Leaves `unknown` where an earlier attempt may have run."""
+
+    token: bytes
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """A claim that was never confirmed is not wanted: whether it was applied, is still on its way or was lost, its token is dead
+    for one `lease`."""
+
+    token: bytes
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleRelease:
+    """An operator says: it did not happen. `ttl` is how long the attempt's number is kept."""
+
+    seen_version: int
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleComplete:
+    """An operator says: it happened, and this is the answer."""
+
+    seen_version: int
+    answer: Answer
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleDelete:
+    """An operator says: forget it, the attempt's number with it."""
+
+    seen_version: int
+
+
+Settlement = SettleRelease | SettleComplete | SettleDelete
+
+# ------------------------------------------------------------------------------------------------------------------- facts
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The asking token owns the operation."""
+
+    attempt: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Another record stands there. `lease_left` is milliseconds on the store's clock, 0 when no owner is alive."""
+
+    record: Record
+    lease_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """There is no record (a released operation has none)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A lease runs, and its record is gone (evicted): somebody executes, nothing else is known."""
+
+    lease_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The asking token was released or taken back: it owns nothing, for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The lease runs on."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end is in the store: applied now, or applied before by the same token."""
+
+    state: State
+
+
+ClaimFact = Claimed | Found | Locked | Dead
+TakeOverFact = Claimed | Found | Missing | Dead
+RenewFact = Renewed | Found | Missing | Locked | Dead
+EndFact = Done | Found | Missing | Locked | Dead
+LookFact = Found | Missing | Locked
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some records for an operator, and the cursor of the next page (None: that was the last)."""
+
+    found: tuple[tuple[str, Found], ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a store says of itself at start: `warnings` are sentences for an operator."""
+
+    description: str
+    warnings: tuple[str, ...]
+
+
+class Store(Protocol):
+    """Where records are kept. A record id is 64 hexadecimal digits. A command is whole or not at all."""
+
+    async def claim(self, record_id: str, claim: Claim) -> ClaimFact: ...
+
+    async def take_over(self, record_id: str, take_over: TakeOver) -> TakeOverFact: ...
+
+    async def renew(self, record_id: str, renewal: Renewal) -> RenewFact: ...
+
+    async def complete(self, record_id: str, completion: Completion) -> EndFact: ...
+
+    async def mark_unknown(self, record_id: str, mark: MarkUnknown) -> EndFact: ...
+
+    async def release(self, record_id: str, release: Release) -> EndFact: ...
+
+    async def take_back(self, record_id: str, take_back: TakeBack) -> None: ...
+
+    async def settle(self, record_id: str, settlement: Settlement) -> EndFact: ...
+
+    async def get(self, record_id: str) -> LookFact: ...
+
+    async def watch(self, wake: Callable[[str | None], None], listening: Callable[[], None]) -> None:
+        """Listen for ends until cancelled: `wake` is called with the id of every operation that ended (or was freed) in any
+        process, or with None where the store tells only that something changed. `listening` is called each time that listening
+        has begun: who reads a record after that misses nothing. Raises StoreError when listening breaks."""
+        ...
+
+    async def scan(self, *, state: State | None, rule: str | None, limit: int, cursor: str | None) -> Page: ...
+
+    async def check(self) -> Check: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,319 @@
+"""What each store command means, as pure functions over what the store holds for one operation. The SQLite store runs them as
+they are; the Redis scripts do the same in Lua, and the suite compares the two step by step.
+
+`now` is milliseconds on the store's clock. A function gives the slot to keep and the fact to answer; a slot that is the same
+object needs no write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.record import NO_TOKEN, OnUnknown, Reason, Record, State, Tombstone
+from idemproxy.stores.base import (
+    Anew,
+    Claim,
+    Claimed,
+    ClaimFact,
+    Completion,
+    Dead,
+    Done,
+    EndFact,
+    Found,
+    Locked,
+    LookFact,
+    MarkUnknown,
+    Missing,
+    Release,
+    Renewal,
+    Renewed,
+    RenewFact,
+    Settlement,
+    SettleComplete,
+    SettleDelete,
+    SettleRelease,
+    TakeBack,
+    TakeOver,
+    TakeOverFact,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The lease of the claim `token`: it runs until `until`."""
+
+    token: bytes
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a store holds for one operation."""
+
+    record: Record | None = None
+    lock: Lock | None = None
+
+
+EMPTY = Slot()
+
+
+def current(slot: Slot, now: int) -> Slot:
+    """The slot without what has expired."""
+    record = slot.record if slot.record is not None and slot.record.expires_at > now else None
+    lock = slot.lock if slot.lock is not None and slot.lock.until > now else None
+    return slot if record is slot.record and lock is slot.lock else Slot(record, lock)
+
+
+def look(slot: Slot, now: int) -> LookFact:
+    """What stands there, for anyone."""
+    slot = current(slot, now)
+    lease_left = slot.lock.until - now if slot.lock is not None else 0
+    match slot.record:
+        case None:
+            return Locked(lease_left) if lease_left else Missing()
+        case Record(state=State.RELEASED):
+            return Missing()
+        case record:
+            return Found(record, lease_left if record.state is State.PROCESSING else 0)
+
+
+def claim(slot: Slot, asked: Claim, now: int) -> tuple[Slot, ClaimFact]:
+    """Own a free operation. Asked again with the same token, it answers *claimed* again, and revives a lease that lapsed."""
+    slot = current(slot, now)
+    record = slot.record
+    if record is None:
+        if slot.lock is not None and slot.lock.token != asked.token:
+            return slot, Locked(slot.lock.until - now)
+        return _own(_first(asked, 1, 1, now), asked.lease, now)
+    if record.token == asked.token:
+        return _again(slot, record, asked.lease, asked.ttl, now)
+    if record.state is State.RELEASED:
+        return _own(_first(asked, record.attempt + 1, record.version + 1, now), asked.lease, now)
+    return slot, _found(slot, record, now)
+
+
+def take_over(slot: Slot, asked: TakeOver, now: int) -> tuple[Slot, TakeOverFact]:
+    """Own an operation whose outcome is unknown, if it is still as it was seen."""
+    slot = current(slot, now)
+    record = slot.record
+    if record is None:
+        return slot, Missing()
+    if record.token == asked.token:
+        return _again(slot, record, asked.lease, asked.ttl, now)
+    if record.state is State.RELEASED:
+        return slot, Missing()
+    if not _unknown(slot, record) or (record.token, record.version) != (asked.seen_token, asked.seen_version):
+        return slot, _found(slot, record, now)
+    taken = replace(
+        record,
+        state=State.PROCESSING,
+        reason=Reason.NONE,
+        token=asked.token,
+        version=record.version + 1,
+        attempt=record.attempt + 1,
+        may_have_run=True,
+        updated_at=now,
+        expires_at=now + asked.lease + asked.ttl,
+    )
+    return _own(taken, asked.lease, now)
+
+
+def renew(slot: Slot, asked: Renewal, now: int) -> tuple[Slot, RenewFact]:
+    """Let the lease run on; a lapsed one that nobody took over is revived, which raises the version."""
+    slot = current(slot, now)
+    record = slot.record
+    if record is None:
+        return slot, _without_record(slot, now)
+    if record.token != asked.token or record.state is not State.PROCESSING:
+        return slot, _refused(slot, record, asked.token, now)
+    version = record.version if slot.lock is not None else record.version + 1
+    renewed = replace(record, version=version, expires_at=max(record.expires_at, now + asked.lease + asked.ttl))
+    return Slot(renewed, Lock(asked.token, now + asked.lease)), Renewed(version)
+
+
+def complete(slot: Slot, asked: Completion, now: int) -> tuple[Slot, EndFact]:
+    """Record the outcome. Its owner may, also after its lease lapsed, as long as nobody took over: it knows the truth."""
+    state = state_of(asked.answer)
+    return _end(slot, asked.token, state, Reason.NONE, asked.answer, asked.ttl, asked.anew, now)
+
+
+def mark_unknown(slot: Slot, asked: MarkUnknown, now: int) -> tuple[Slot, EndFact]:
+    """Record that the request may have run."""
+    return _end(slot, asked.token, State.UNKNOWN, asked.reason, None, asked.ttl, asked.anew, now)
+
+
+def release(slot: Slot, asked: Release, now: int) -> tuple[Slot, EndFact]:
+    """Free the operation, or leave it unknown where an earlier attempt may have run. The released token is dead."""
+    slot = current(slot, now)
+    record = slot.record
+    if record is None:
+        return slot, _without_record(slot, now)
+    if record.token != asked.token:
+        return slot, _refused(slot, record, asked.token, now)
+    if record.state is State.RELEASED or (record.state is State.UNKNOWN and record.may_have_run):
+        return slot, Done(record.state)
+    if record.state is not State.PROCESSING:
+        return slot, _found(slot, record, now)
+    freed = _freed(record, asked.ttl, now)
+    return Slot(freed), Done(freed.state)
+
+
+def take_back(slot: Slot, asked: TakeBack, now: int) -> Slot:
+    """Leave the token dead: a claim of it that is applied later is refused, a take-over finds that the version moved."""
+    slot = current(slot, now)
+    record = slot.record
+    if record is None:
+        if slot.lock is not None and slot.lock.token != asked.token:
+            return slot
+        return Slot(_dead(asked.token, now, asked.lease))
+    kept = max(asked.lease, record.expires_at - now)
+    if record.token == asked.token:
+        return Slot(_freed(record, kept, now)) if record.state is State.PROCESSING else slot
+    if record.state is State.RELEASED:
+        return Slot(replace(record, token=asked.token, expires_at=now + kept))
+    if _unknown(slot, record):
+        return Slot(replace(record, version=record.version + 1), slot.lock)
+    return slot
+
+
+def settle(slot: Slot, asked: Settlement, now: int) -> tuple[Slot, EndFact]:
+    """An operator's word, on what the operator saw: refused while a lease runs, and when the version moved since."""
+    slot = current(slot, now)
+    record = slot.record
+    if record is None:
+        return slot, _without_record(slot, now)
+    if record.state is State.RELEASED:
+        return slot, Missing()
+    if record.version != asked.seen_version or (record.state is State.PROCESSING and slot.lock is not None):
+        return slot, _found(slot, record, now)
+    match asked:
+        case SettleRelease(ttl=ttl):
+            freed = _remnant(record, ttl, now)
+            return Slot(freed), Done(freed.state)
+        case SettleComplete(answer=answer, ttl=ttl):
+            if not _unknown(slot, record):
+                return slot, _found(slot, record, now)
+            settled = replace(_ended(record, state_of(answer), Reason.NONE, answer, ttl, now), token=NO_TOKEN)
+            return Slot(settled), Done(settled.state)
+        case SettleDelete():
+            return EMPTY, Done(State.RELEASED)
+        case other:
+            assert_never(other)
+
+
+def state_of(answer: Answer | Tombstone) -> State:
+    """The state of a finished record."""
+    return State.COMPLETED if answer.status < 400 else State.FAILED
+
+
+def _end(
+    slot: Slot,
+    token: bytes,
+    state: State,
+    reason: Reason,
+    answer: Answer | Tombstone | None,
+    ttl: int,
+    anew: Anew | None,
+    now: int,
+) -> tuple[Slot, EndFact]:
+    slot = current(slot, now)
+    record = slot.record
+    if record is None:
+        if anew is None or (slot.lock is not None and slot.lock.token != token):
+            return slot, _without_record(slot, now)
+        record = _first(anew.claim, anew.attempt, anew.version, now)
+    if record.token != token:
+        return slot, _refused(slot, record, token, now)
+    if record.state in (State.COMPLETED, State.FAILED):
+        same = state in (State.COMPLETED, State.FAILED)
+        return slot, Done(record.state) if same else _found(slot, record, now)
+    if record.state is State.RELEASED:
+        return slot, Dead()
+    if record.state is State.UNKNOWN and state is State.UNKNOWN:
+        return slot, Done(record.state)
+    return Slot(_ended(record, state, reason, answer, ttl, now)), Done(state)
+
+
+def _again(slot: Slot, record: Record, lease: int, ttl: int, now: int) -> tuple[Slot, Claimed | Found | Dead]:
+    if record.state is State.RELEASED:
+        return slot, Dead()
+    if record.state is not State.PROCESSING:
+        return slot, _found(slot, record, now)
+    if slot.lock is not None:
+        return slot, Claimed(record.attempt, record.version)
+    revived = replace(record, version=record.version + 1, expires_at=max(record.expires_at, now + lease + ttl))
+    return _own(revived, lease, now)
+
+
+def _own(record: Record, lease: int, now: int) -> tuple[Slot, Claimed]:
+    return Slot(record, Lock(record.token, now + lease)), Claimed(record.attempt, record.version)
+
+
+def _first(asked: Claim, attempt: int, version: int, now: int) -> Record:
+    return Record(
+        State.PROCESSING,
+        asked.fingerprint,
+        asked.recipe,
+        asked.rule,
+        asked.token,
+        version,
+        attempt,
+        False,
+        asked.on_unknown,
+        Reason.NONE,
+        now,
+        now,
+        now + asked.lease + asked.ttl,
+        None,
+    )
+
+
+def _ended(
+    record: Record, state: State, reason: Reason, answer: Answer | Tombstone | None, ttl: int, now: int
+) -> Record:
+    return replace(
+        record,
+        state=state,
+        reason=reason,
+        answer=answer,
+        version=record.version + 1,
+        updated_at=now,
+        expires_at=now + ttl,
+    )
+
+
+def _freed(record: Record, ttl: int, now: int) -> Record:
+    if record.may_have_run:
+        return _ended(record, State.UNKNOWN, Reason.RELEASED_AFTER_SEND, None, max(ttl, record.expires_at - now), now)
+    return _remnant(record, ttl, now)
+
+
+def _remnant(record: Record, ttl: int, now: int) -> Record:
+    freed = _ended(record, State.RELEASED, Reason.NONE, None, ttl, now)
+    return replace(freed, may_have_run=False)
+
+
+def _dead(token: bytes, now: int, lease: int) -> Record:
+    """What a claim that was taken back before it was applied leaves: a remnant of no attempt."""
+    nothing = Claim(token, bytes(32), "", "", OnUnknown.BLOCK, lease, 0)
+    return replace(_first(nothing, 0, 0, now), state=State.RELEASED)
+
+
+def _unknown(slot: Slot, record: Record) -> bool:
+    return record.state is State.UNKNOWN or (record.state is State.PROCESSING and slot.lock is None)
+
+
+def _found(slot: Slot, record: Record, now: int) -> Found:
+    alive = record.state is State.PROCESSING and slot.lock is not None
+    return Found(record, slot.lock.until - now if alive and slot.lock is not None else 0)
+
+
+def _refused(slot: Slot, record: Record, token: bytes, now: int) -> Found | Missing | Dead:
+    if record.state is not State.RELEASED:
+        return _found(slot, record, now)
+    return Dead() if record.token == token else Missing()
+
+
+def _without_record(slot: Slot, now: int) -> Missing | Locked:
+    return Missing() if slot.lock is None else Locked(slot.lock.until - now)
