@@ -74,9 +74,10 @@ class Record:
     answer: Answer | Tombstone | None
 
 
-_HEAD = struct.Struct(">2sBBBBIQQQQ16s32sHHHI")
+_HEAD = struct.Struct(">2sBBBBIQQQQ16s32sHHHIH")
 """Magic and encoding, state, flags, on_unknown, reason, attempt, version, created_at, updated_at, expires_at, token, fingerprint,
-bytes of rule, bytes of recipe, status, bytes of the answer's head. Then rule, recipe, the answer's head and its body.
+bytes of rule, bytes of recipe, status, bytes of the answer's head, bytes of its trailers. Then rule, recipe, the answer's head,
+trailers and body.
 `stores/scripts` reads and writes these offsets in Lua."""
 
 HEAD_BYTES = _HEAD.size
@@ -88,9 +89,9 @@ _KEPT = 2
 def encode(record: Record) -> bytes:
     """The record as one binary value."""
     flags = _MAY_HAVE_RUN if record.may_have_run else 0
-    status, head, body = 0, b"", b""
+    status, head, body, trailers = 0, b"", b"", b""
     match record.answer:
-        case Answer(status, head, body):
+        case Answer(status, head, body, trailers):
             flags |= _KEPT
         case Tombstone(status):
             pass
@@ -114,8 +115,9 @@ def encode(record: Record) -> bytes:
         len(recipe),
         status,
         len(head),
+        len(trailers),
     )
-    return b"".join((fixed, rule, recipe, head, body))
+    return b"".join((fixed, rule, recipe, head, trailers, body))
 
 
 def decode(value: bytes) -> Record:
@@ -142,15 +144,17 @@ def decode(value: bytes) -> Record:
         recipe_bytes,
         status,
         head_bytes,
+        trailer_bytes,
     ) = _HEAD.unpack_from(value)
     recipe_at = HEAD_BYTES + rule_bytes
     head_at = recipe_at + recipe_bytes
-    body_at = head_at + head_bytes
+    trailers_at = head_at + head_bytes
+    body_at = trailers_at + trailer_bytes
     if len(value) < body_at:
         raise RecordUnreadable("a record is cut short: restore the store from a backup, or delete the record")
     answer: Answer | Tombstone | None = None
     if flags & _KEPT:
-        answer = Answer(status, value[head_at:body_at], value[body_at:])
+        answer = Answer(status, value[head_at:trailers_at], value[body_at:], value[trailers_at:body_at])
     elif status:
         answer = Tombstone(status)
     try:
