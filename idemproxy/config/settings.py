@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from idemproxy.idempotency.routes import Rule
 
@@ -48,11 +48,12 @@ class UpstreamTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Durations are milliseconds. `warnings` are sentences for an operator about settings that are allowed and surprising."""
+    """Durations are milliseconds. `warnings` are sentences for an operator about settings that are allowed and surprising.
+    `store` may hold a password."""
 
     listen: Address
     upstream: UpstreamSettings
-    store: str
+    store: str = field(repr=False)
     admin: Address | None
     namespace: str
     upstream_timeouts: UpstreamTimeouts

@@ -27,8 +27,8 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an upstream answered, whole. `head` is the status code, a space, the reason and the end-to-end field lines as
-    they came, each line ended by CRLF, without the empty line: what is replayed byte for byte. `trailers` are the lines after a
-chunked body, in the same form. A head without Content-Length came chunked or until the close, and goes out chunked."""
+    they came, each line ended by CRLF, without the empty line: what is replayed byte for byte. `trailers` are the lines after
+    a chunked body, in the same form. A head without Content-Length came chunked or until the close, and goes out chunked."""
 
     status: int
     head: bytes

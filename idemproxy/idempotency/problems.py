@@ -115,10 +115,15 @@ _REASONS: Mapping[int, str] = MappingProxyType(
 )
 
 
+def status_of(problem: Problem, problem_status: Mapping[Slug, int] = MappingProxyType({})) -> int:
+    """The status that the problem is given with; `problem_status` is the rule's."""
+    return problem_status.get(problem.slug, problem.status or TABLE[problem.slug].status)
+
+
 def render(problem: Problem, docs_url: str = "", problem_status: Mapping[Slug, int] = MappingProxyType({})) -> Answer:
     """The problem as an answer: `application/problem+json` (RFC 9457, section 3). `problem_status` is the rule's."""
     kind = TABLE[problem.slug]
-    status = problem_status.get(problem.slug, problem.status or kind.status)
+    status = status_of(problem, problem_status)
     retry = problem.retry or kind.retry
     seconds = None
     if retry is Retry.SAME_KEY:

@@ -1,0 +1,154 @@
+"""From what was read to what a process runs with: defaults filled in, rules merged, combinations checked."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from idemproxy.config.checks import address_of, check_addresses, check_rule, merge_statuses, warn_rule, warn_shadowed
+from idemproxy.config.faults import START, Faults, Place
+from idemproxy.config.model import RULE, TOP, KeyForm
+from idemproxy.config.settings import Settings, UpstreamSettings, UpstreamTimeouts
+from idemproxy.config.table import Found, Item
+from idemproxy.config.tree import Branch
+from idemproxy.idempotency.problems import Slug
+from idemproxy.idempotency.record import OnUnknown
+from idemproxy.idempotency.routes import (
+    AT_LEAST_ONCE_RELEASES,
+    AT_MOST_ONCE_RELEASES,
+    BodyRecipe,
+    Guarantee,
+    InFlight,
+    KeySource,
+    Match,
+    OnStoreFailure,
+    Recipe,
+    Rule,
+)
+
+
+def build(tree: Branch | None, faults: Faults) -> Settings:
+    """The settings of a tree. Raises ConfigError with every fault, those already told included."""
+    found = TOP.read(tree, "", faults) if tree is not None else None
+    if not isinstance(found, Found):
+        raise faults.error()
+    top = TOP.merged(found)
+    shared = found.inner("defaults")
+    rules = [_merged(each, shared, number) for number, each in enumerate(found.get("routes", tuple) or (), 1)]
+    check_addresses(top, faults)
+    _check_names(rules, faults)
+    for rule in rules:
+        check_rule(rule, faults)
+    if faults:
+        raise faults.error()
+    return _settings(top, rules)
+
+
+def _merged(rule: object, shared: Found, number: int) -> Found:
+    assert isinstance(rule, Found)
+    merged = RULE.merged(rule, shared)
+    if "name" in merged.items:
+        return merged
+    return Found({**merged.items, "name": Item(f"route-{number}", None, "name")})
+
+
+def _check_names(rules: list[Found], faults: Faults) -> None:
+    first: dict[str, Place] = {}
+    for rule in rules:
+        name, item = rule.get("name", str), rule.items["name"]
+        if name is None:
+            continue
+        if name in first:
+            faults.add(
+                item.place or START, item.path, f"the rule on line {first[name].line} has this name", "names are unique"
+            )
+        first.setdefault(name, item.place or START)
+
+
+def _settings(top: Found, merged: list[Found]) -> Settings:
+    rules = tuple(_rule(each) for each in merged)
+    warnings = [] if rules else ["there are no routes: every request is forwarded untouched, nothing is protected"]
+    for rule, found in zip(rules, merged, strict=True):
+        written = found.written("release_statuses")
+        warnings += warn_rule(rule, merge_statuses(written.value) if written else frozenset())
+    listen = address_of(top, "listen")
+    assert listen is not None, "it has a default"
+    timeouts = top.inner("upstream_timeouts")
+    return Settings(
+        listen=listen,
+        upstream=top.need("upstream", UpstreamSettings),
+        store=top.need("store", str),
+        admin=address_of(top, "admin"),
+        namespace=top.need("namespace", str),
+        upstream_timeouts=UpstreamTimeouts(*(timeouts.need(name, int) for name in ("connect", "response", "idle"))),
+        store_timeout=top.need("store_timeout", int),
+        drain_timeout=top.need("drain_timeout", int),
+        docs_url=top.get("docs_url", str) or "",
+        rules=rules,
+        warnings=(*warnings, *warn_shadowed(rules)),
+    )
+
+
+def _rule(found: Found) -> Rule:
+    guarantee = found.need("guarantee", Guarantee)
+    once = guarantee is Guarantee.AT_MOST_ONCE
+    unknown = merge_statuses(found.need("unknown_statuses", tuple))
+    written = found.get("release_statuses", tuple)
+    # a status that is written as unknown is taken out of the guarantee's own list
+    released = (
+        (AT_MOST_ONCE_RELEASES if once else AT_LEAST_ONCE_RELEASES) - unknown
+        if written is None
+        else merge_statuses(written)
+    )
+    return Rule(
+        name=found.need("name", str),
+        match=_match(found.inner("match")),
+        key=_key(found.inner("key")),
+        scope=found.need("scope", tuple),
+        fingerprint=_recipe(found.inner("fingerprint")),
+        guarantee=guarantee,
+        in_flight=found.need("in_flight", InFlight),
+        wait_timeout=found.need("wait_timeout", int),
+        max_waiters=found.need("max_waiters", int),
+        retry_after=found.need("retry_after", int),
+        on_unknown=found.get("on_unknown", OnUnknown) or (OnUnknown.BLOCK if once else OnUnknown.RETRY),
+        on_store_failure=found.get("on_store_failure", OnStoreFailure)
+        or (OnStoreFailure.FAIL_CLOSED if once else OnStoreFailure.FAIL_OPEN),
+        ttl=found.need("ttl", int),
+        lease=found.need("lease", int),
+        release_statuses=released,
+        unknown_statuses=unknown,
+        attempt_header=found.get("attempt_header", bytes),
+        fresh_connection=found.need("fresh_connection", bool),
+        max_request_body=found.need("max_request_body", int),
+        max_response_body=found.need("max_response_body", int),
+        replay_drop_headers=frozenset(found.need("replay_drop_headers", tuple)),
+        problem_status=_problem_status(found.need("problem_status", tuple)),
+    )
+
+
+def _match(found: Found) -> Match:
+    return Match(
+        methods=frozenset(found.need("methods", tuple)),
+        path=found.need("path", str),
+        hosts=frozenset(found.need("hosts", tuple)),
+        headers=found.need("headers", tuple),
+    )
+
+
+def _key(found: Found) -> KeySource:
+    form = found.need("format", KeyForm)
+    return KeySource(
+        headers=found.need("header", tuple),
+        required=found.need("required", bool),
+        form=form.name,
+        pattern=form.pattern,
+        max_length=found.need("max_length", int),
+    )
+
+
+def _recipe(found: Found) -> Recipe:
+    return Recipe(found.need("headers", tuple), found.need("query", bool), found.need("body", BodyRecipe))
+
+
+def _problem_status(pairs: tuple[tuple[Slug, int], ...]) -> MappingProxyType[Slug, int]:
+    return MappingProxyType(dict(pairs))

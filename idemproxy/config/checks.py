@@ -1,0 +1,180 @@
+"""What no single setting can see: combinations that are impossible (errors) and those that are allowed and surprising (warnings)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from idemproxy.config.faults import Faults, shown
+from idemproxy.config.model import KeyForm
+from idemproxy.config.settings import Address, TcpAddress, UnixAddress, UpstreamSettings
+from idemproxy.config.table import Found
+from idemproxy.idempotency.record import OnUnknown
+from idemproxy.idempotency.routes import Guarantee, HeaderScope, Match, OnStoreFailure, Rule
+
+
+def address_of(top: Found, name: str) -> Address | None:
+    """The valid address of a setting."""
+    return top.get(name, TcpAddress) or top.get(name, UnixAddress)
+
+
+def check_addresses(top: Found, faults: Faults) -> None:
+    """Two ends that are the same place."""
+    upstream = top.get("upstream", UpstreamSettings)
+    ends = {
+        "listen": address_of(top, "listen"),
+        "admin": address_of(top, "admin"),
+        "upstream": upstream.address if upstream else None,
+    }
+    for name, other in (("admin", "listen"), ("upstream", "listen"), ("upstream", "admin")):
+        here, there, item = ends[name], ends[other], top.written(name)
+        if here and there and item and item.place and _reaches(here, there):
+            faults.add(item.place, name, f"is the same address as `{other}`", "each needs one of its own")
+
+
+def _reaches(here: Address, there: Address) -> bool:
+    """Whether a connection to `here` arrives at a listener on `there`, as far as the text tells."""
+    if not (isinstance(here, TcpAddress) and isinstance(there, TcpAddress)):
+        return here == there
+    if here.port != there.port or there.port == 0:
+        return False
+    if here.host.lower() == there.host.lower() or (
+        _wildcard(here.host) and (_local(there.host) or _wildcard(there.host))
+    ):
+        return True
+    return _local(here.host) and (
+        (_local(there.host) and "localhost" in (here.host, there.host)) or _wildcard(there.host)
+    )
+
+
+def _wildcard(host: str) -> bool:
+    return host in ("0.0.0.0", "::")
+
+
+def _local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_rule(rule: Found, faults: Faults) -> None:
+    """Settings of one rule that exclude each other. Only what is written counts: defaults give way."""
+    _check_statuses(rule, faults)
+    _check_attempt_header(rule, faults)
+    key = rule.inner("key")
+    form, longest = key.get("format", KeyForm), key.written("max_length")
+    if form and longest and longest.place and isinstance(longest.value, int) and longest.value < form.length:
+        right = f"a {form.name} is {form.length} bytes long; write {form.length} or more"
+        faults.add(longest.place, longest.path, "no key can be both this short and of the format", right)
+    retry = rule.inner("retry")
+    causes = retry.written("on")
+    if (
+        causes
+        and causes.place
+        and "unknown" in _tuple(causes.value)
+        and rule.get("guarantee", Guarantee) is Guarantee.AT_MOST_ONCE
+    ):
+        faults.add(causes.place, causes.path, "`unknown` under at_most_once would execute twice", "leave it out")
+
+
+def _tuple(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else ()
+
+
+def merge_statuses(sets: object) -> frozenset[int]:
+    """The statuses of a list of statuses and classes."""
+    return frozenset[int]().union(*(each for each in _tuple(sets) if isinstance(each, frozenset)))
+
+
+def _check_statuses(rule: Found, faults: Faults) -> None:
+    released, unknown = rule.written("release_statuses"), rule.written("unknown_statuses")
+    if released is None or unknown is None or unknown.place is None:
+        return
+    both = sorted(merge_statuses(released.value) & merge_statuses(unknown.value))
+    if both:
+        which = f"{both[0]}" if len(both) == 1 else f"{both[0]} and {len(both) - 1} more"
+        right = "a status means either that nothing was executed or that something may have been"
+        faults.add(unknown.place, unknown.path, f"{which} stand in release_statuses too", right)
+
+
+def _check_attempt_header(rule: Found, faults: Faults) -> None:
+    attempt = rule.written("attempt_header")
+    if attempt is None or attempt.place is None or not isinstance(attempt.value, bytes):
+        return
+    name = attempt.value.lower()
+    scopes = [part.name for part in _tuple(rule.get("scope", tuple)) if isinstance(part, HeaderScope)]
+    uses: dict[str, Sequence[object]] = {
+        "key.header": _tuple(rule.inner("key").get("header", tuple)),
+        "scope": scopes,
+        "fingerprint.headers": _tuple(rule.inner("fingerprint").get("headers", tuple)),
+    }
+    for use, names in uses.items():
+        if name in names:
+            faults.add(
+                attempt.place, attempt.path, f"is a header of {use} too", "write a name of its own, such as X-Attempt"
+            )
+
+
+_REFUSED = {
+    "uuid": "prefixed ones, such as stripe-node-retry-<uuid>, stainless-python-retry-<uuid>, auto_<uuid>",
+    "uuid4": "stripe-python's random hex without version bits, and prefixed ones, such as stripe-node-retry-<uuid>",
+}
+
+
+def warn_rule(rule: Rule, released: frozenset[int]) -> list[str]:
+    """What is allowed in a rule and surprising. `released` are the statuses that are written as released."""
+    said: list[str] = []
+    if rule.key.form in _REFUSED:
+        said.append(f"key.format {rule.key.form} refuses keys of real clients (400): {_REFUSED[rule.key.form]}")
+    if rule.ttl < rule.lease:
+        said.append("ttl is shorter than lease: an answer is forgotten sooner than a dead owner is noticed")
+    if rule.guarantee is Guarantee.AT_MOST_ONCE:
+        if not rule.scope:
+            said.append(
+                "scope [] lets every caller share one scope: whoever sends another's key gets the other's answer"
+            )
+        if rule.on_unknown is OnUnknown.RETRY:
+            said.append("on_unknown: retry under at_most_once executes again where the outcome is unknown")
+        if rule.on_store_failure is OnStoreFailure.FAIL_OPEN:
+            said.append("on_store_failure: fail_open under at_most_once executes retries again while the store is away")
+        if any(status < 400 for status in released):
+            said.append(
+                "release_statuses has statuses below 400 under at_most_once: a retry after such an answer executes again"
+            )
+    if any(isinstance(part, HeaderScope) and part.pattern for part in rule.scope):
+        said.append(
+            "a scope's pattern is matched against what nobody has verified, and a replay skips the upstream's own check"
+        )
+    return [f"rule {shown(rule.name)}: {each}" for each in said]
+
+
+def warn_shadowed(rules: Sequence[Rule]) -> list[str]:
+    """Rules that no request can reach, since an earlier one takes all of theirs."""
+    said = []
+    for number, rule in enumerate(rules):
+        earlier = next((each for each in rules[:number] if _covers(each.match, rule.match)), None)
+        if earlier is not None:
+            said.append(
+                f"rule {shown(rule.name)} can never match: {shown(earlier.name)} stands before it and takes all its requests"
+            )
+    return said
+
+
+def _covers(wide: Match, narrow: Match) -> bool:
+    methods = not wide.methods or (bool(narrow.methods) and narrow.methods <= wide.methods)
+    hosts = not wide.hosts or (bool(narrow.hosts) and narrow.hosts <= wide.hosts)
+    return methods and hosts and set(wide.headers) <= set(narrow.headers) and _covers_path(wide.path, narrow.path)
+
+
+def _covers_path(wide: str, narrow: str) -> bool:
+    """Whether every path of `narrow` is one of `wide`; no where it is not certain."""
+    ours, theirs = wide.split("/"), narrow.split("/")
+    for index, part in enumerate(ours):
+        if part == "**":
+            return len(theirs) > index
+        if index >= len(theirs) or theirs[index] == "**":
+            return False
+        if part != theirs[index] and not (part.startswith("{") and theirs[index]):
+            return False
+    return len(ours) == len(theirs)

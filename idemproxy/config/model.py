@@ -1,0 +1,335 @@
+"""The configuration, as one table: every setting with its kind, bounds, default and description. The reader and the JSON Schema
+both come from it. A default here is what one would write; what a setting means is in `build.py`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from idemproxy.config import values
+from idemproxy.config.faults import Faults, nearest
+from idemproxy.config.kinds import (
+    SUBSTITUTED,
+    Flag,
+    Listing,
+    OrNull,
+    Pairs,
+    Schema,
+    Whole,
+    Words,
+    WrongError,
+    choice,
+    duration,
+    matching,
+    size,
+    timeout,
+)
+from idemproxy.config.later import NOT_YET, VALUES
+from idemproxy.config.table import Either, Field, Table
+from idemproxy.config.tree import Leaf, Node, Shape
+from idemproxy.idempotency.problems import Slug
+from idemproxy.idempotency.record import OnUnknown
+from idemproxy.idempotency.routes import BodyRecipe, Guarantee, HeaderScope, InFlight, LiteralScope, OnStoreFailure
+
+
+@dataclass(frozen=True, slots=True)
+class KeyForm:
+    """A `key.format`: its name, what a key must match whole, and how long such a key is (0: it varies)."""
+
+    name: str
+    pattern: re.Pattern[bytes] | None = None
+    length: int = 0
+
+
+def _uuid(version: str, variant: str) -> re.Pattern[bytes]:
+    hexes = "[0-9a-fA-F]"
+    return re.compile(f"{hexes}{{8}}-{hexes}{{4}}-{version}{hexes}{{3}}-{variant}{hexes}{{3}}-{hexes}{{12}}".encode())
+
+
+_FORMS = {
+    "any": KeyForm("any"),
+    "uuid": KeyForm("uuid", _uuid("[0-9a-fA-F]", "[0-9a-fA-F]"), 36),
+    "uuid4": KeyForm("uuid4", _uuid("4", "[89abAB]"), 36),
+    "uuid7": KeyForm("uuid7", _uuid("7", "[89abAB]"), 36),
+    "ulid": KeyForm("ulid", re.compile(b"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}"), 26),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Statuses:
+    """A status or a class of them, as a set."""
+
+    def read(self, node: Node, path: str, faults: Faults) -> object:
+        if isinstance(node, Leaf) and (node.shape is Shape.WHOLE or (node.foreign and node.text.isdecimal())):
+            number = Whole(200, 599).read(node, path, faults)
+            return frozenset({number}) if isinstance(number, int) else number
+        return Words(values.statuses, values.STATUS, {}).read(node, path, faults)
+
+    def schema(self) -> Schema:
+        text = {"type": "string", "pattern": "^[2-5][xX][xX]$"}
+        return {"anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, text, {"$ref": "#/$defs/substituted"}]}
+
+
+@dataclass(frozen=True, slots=True)
+class RetryCause:
+    """A word or a status after which the proxy itself tries again."""
+
+    def read(self, node: Node, path: str, faults: Faults) -> object:
+        if isinstance(node, Leaf) and node.text in ("unreachable", "unknown"):
+            return node.text
+        return Statuses().read(node, path, faults)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"enum": ["unreachable", "unknown"]}, Statuses().schema()]}
+
+
+def _header(parse: Callable[[str], bytes] = values.lower_header) -> Words:
+    return Words(parse, values.HEADER, {"pattern": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"})
+
+
+def _regex(field: str, doc: str) -> Field:
+    parse = values.grouped if field == "pattern" else values.regex
+    return Field(field, Words(parse, values.REGEX, {"format": "regex"}), doc, required=True)
+
+
+def _scope(text: str) -> object:
+    source, colon, rest = text.partition(":")
+    if source in VALUES["rule.scope"]:
+        raise WrongError(NOT_YET, values.SCOPE)
+    if source == "header" and colon:
+        return HeaderScope(values.lower_header(rest))
+    if source == "literal" and colon:
+        return LiteralScope(values.literal(rest))
+    close = nearest(source, ["header", "literal", *VALUES["rule.scope"]])
+    hint = f"did you mean {close}:{rest}?" if close else "" if colon else f"did you mean header:{text}?"
+    raise WrongError("no source of a scope", values.SCOPE, hint)
+
+
+SCOPE_PART = Either(
+    Words(_scope, values.SCOPE, {"pattern": "^(header:.+|literal:.*)$"}),
+    Table(
+        "scope",
+        (Field("header", _header(), "The field's name.", required=True), _regex("pattern", "Its first group counts.")),
+    ),
+    lambda found: HeaderScope(found.need("header", bytes), found.need("pattern", re.Pattern)),
+)
+
+FORMAT = Either(
+    choice(_FORMS),
+    Table("format", (_regex("regex", "What a whole key matches."),)),
+    lambda found: KeyForm("regex", found.need("regex", re.Pattern)),
+)
+
+ON_UNKNOWN = Either(
+    choice({"block": OnUnknown.BLOCK, "retry": OnUnknown.RETRY}, "rule.on_unknown"),
+    Table("on_unknown", ()),
+    lambda found: found,
+    VALUES["rule.on_unknown"],
+)
+
+MATCH = Table(
+    "rule.match",
+    (
+        Field(
+            "methods",
+            Listing(Words(values.method, values.METHOD, {"pattern": "^[!-~]+$"}), "methods"),
+            "Methods; [] is any.",
+            ["POST", "PUT", "PATCH", "DELETE"],
+        ),
+        Field(
+            "path",
+            Words(values.path, values.PATH, {"pattern": "^/"}),
+            "The path: {name} is one segment, ** at the end any rest.",
+            required=True,
+            own=True,
+        ),
+        Field(
+            "hosts", Listing(Words(values.hostname, values.HOST, {}), "hosts"), "Hosts, without port; [] is any.", []
+        ),
+        Field(
+            "headers",
+            Pairs(_header(), Words(values.match_value, "write the value", {}), "header names and values"),
+            "Header fields that must be there with these values.",
+            {},
+        ),
+    ),
+)
+
+KEY = Table(
+    "rule.key",
+    (
+        Field(
+            "header",
+            Listing(_header(values.key_header), "headers", 1),
+            "Headers that may carry the key.",
+            ["Idempotency-Key"],
+        ),
+        Field("required", Flag(), "true: no key is an error; false: no key is forwarded untouched.", False),
+        Field("format", FORMAT, "What a key looks like: a named form, or {regex: ...}.", "any"),
+        Field("max_length", Whole(1, 8192), "The longest key, in bytes.", 255),
+    ),
+)
+
+FINGERPRINT = Table(
+    "rule.fingerprint",
+    (
+        Field("headers", Listing(_header(), "headers"), "Headers that must be the same in a retry.", ["Content-Type"]),
+        Field("query", Flag(), "Whether the query must be the same.", True),
+        Field(
+            "body",
+            choice({"raw": BodyRecipe.RAW, "none": BodyRecipe.NONE}, "rule.fingerprint.body"),
+            "raw: the body must be the same byte for byte; none: it does not count.",
+            "raw",
+        ),
+    ),
+)
+
+RETRY = Table(
+    "rule.retry",
+    (
+        Field("on", Listing(RetryCause(), "unreachable, unknown or statuses"), "What is tried again.", ["unreachable"]),
+        Field("backoff", duration("1ms", "1h", "100ms"), "The first pause.", "100ms"),
+        Field("max_backoff", duration("1ms", "1h", "5s"), "The longest pause.", "5s"),
+    ),
+)
+
+_SLUGS = {slug.value: slug for slug in Slug}
+_REPLACEABLE = {name: slug for name, slug in _SLUGS.items() if slug is not Slug.NOT_HTTP}
+_NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "write letters, digits, `.`, `_` and `-`", 64)
+
+RULE = Table(
+    "rule",
+    (
+        Field("name", _NAME, "The rule's name in logs and metrics; default route-N.", own=True),
+        Field("match", MATCH, "Which requests the rule is for.", required=True),
+        Field("key", KEY, "Where the key is, and what it looks like."),
+        Field(
+            "scope",
+            Listing(SCOPE_PART, "scopes"),
+            "What a key is unique within: the caller. [] is one for all.",
+            ["header:Authorization"],
+        ),
+        Field("fingerprint", FINGERPRINT, "What must be the same in a retry, beside method and path."),
+        Field(
+            "guarantee",
+            choice({each.value: each for each in Guarantee}),
+            "at_most_once: never executed twice; at_least_once: executed again rather than not at all.",
+            "at_most_once",
+        ),
+        Field(
+            "in_flight",
+            choice({each.value: each for each in InFlight}),
+            "A retry of a running operation waits for its answer, or is rejected (409).",
+            "wait",
+        ),
+        Field("wait_timeout", duration("1ms", "1h", "10s"), "How long it waits; then 409.", "10s"),
+        Field("max_waiters", Whole(1, 100_000), "How many wait for one key; past it 409 at once.", 100),
+        Field("retry_after", duration("1ms", "1h", "1s"), "What Retry-After says (whole seconds, rounded up).", "1s"),
+        Field(
+            "on_unknown",
+            ON_UNKNOWN,
+            "Where the outcome is unknown: block (409) or retry (execute again). Default by guarantee.",
+        ),
+        Field(
+            "on_store_failure",
+            choice({each.value: each for each in OnStoreFailure}),
+            "While the store is away: fail_closed (503) or fail_open (forwarded unprotected). Default by guarantee.",
+        ),
+        Field("ttl", duration("100ms", "400d", "24h"), "How long an answer is remembered.", "24h"),
+        Field(
+            "lease", duration("100ms", "1h", "30s"), "How long an owner counts as alive without a sign of life.", "30s"
+        ),
+        Field(
+            "release_statuses",
+            Listing(Statuses(), "statuses"),
+            "Answers that mean: not executed. Default by guarantee.",
+        ),
+        Field("unknown_statuses", Listing(Statuses(), "statuses"), "Answers that mean: it may have been executed.", []),
+        Field("retry", RETRY, "The proxy's own further attempts."),
+        Field(
+            "attempt_header",
+            OrNull(_header(values.attempt_header)),
+            "A header that carries the attempt's number to the upstream.",
+            None,
+        ),
+        Field("fresh_connection", Flag(), "true: never a reused upstream connection.", False),
+        Field("max_request_body", size("1GiB", "8MiB"), "The largest request body; past it 413.", "8MiB"),
+        Field("max_response_body", size("1GiB", "8MiB"), "The largest answer that is kept for replays.", "8MiB"),
+        Field(
+            "replay_drop_headers",
+            Listing(_header(), "headers"),
+            "Header fields of the answer that a replay leaves out.",
+            [],
+        ),
+        Field(
+            "problem_status",
+            Pairs(choice(_REPLACEABLE), Whole(400, 599), "problems and statuses"),
+            "Other statuses for the proxy's own answers.",
+            {},
+        ),
+        Field("mode", choice({"enforce": "enforce"}, "rule.mode"), "enforce: rules are applied.", "enforce"),
+    ),
+)
+
+TIMEOUTS = Table(
+    "upstream_timeouts",
+    (
+        Field("connect", timeout("1h", "5s"), "To a connection.", "5s"),
+        Field("response", timeout("24h", "60s"), "To an answer's head.", "60s"),
+        Field("idle", timeout("24h", "60s"), "Between two pieces of a body.", "60s"),
+    ),
+)
+
+_ADDRESS = Words(values.address, values.ADDRESS, {"pattern": r"^(unix:/.+|.+:[0-9]+)$"})
+
+TOP = Table(
+    "",
+    (
+        Field("listen", _ADDRESS, "Where clients connect: host:port or unix:/path.", "127.0.0.1:8080"),
+        Field(
+            "upstream",
+            Words(values.upstream, values.UPSTREAM, {"pattern": "^([hH][tT][tT][pP][sS]?://[^?#]+|unix:/.+)$"}),
+            "The service behind: http(s)://host[:port][/base] or unix:/path.",
+            required=True,
+        ),
+        Field(
+            "store",
+            Words(values.store, values.STORE, {"pattern": "^(rediss?://|unix:/|sqlite:[^:])"}),
+            "Where records are: redis://, rediss://, unix:// or sqlite:PATH.",
+            "sqlite:idemproxy.db",
+        ),
+        Field("admin", OrNull(_ADDRESS), "Where health is asked for; left out: nowhere.", None),
+        Field("namespace", _NAME, "Separates products that share a store.", "default"),
+        Field("upstream_timeouts", TIMEOUTS, "Time limits towards the upstream; 0 turns one off."),
+        Field("store_timeout", duration("1ms", "1m", "1s"), "How long the store may take to answer.", "1s"),
+        Field(
+            "drain_timeout", duration("1ms", "1h", "25s"), "How long a shutdown waits for requests in flight.", "25s"
+        ),
+        Field(
+            "docs_url",
+            Words(values.docs_url, values.DOCS, {"format": "uri"}),
+            "Your page about problems: the base of their types.",
+        ),
+        Field(
+            "defaults",
+            RULE.shared(),
+            "Settings for every rule; a rule overrides them, key and fingerprint member by member.",
+        ),
+        Field(
+            "routes",
+            Listing(RULE, "rules", alone=False),
+            "The rules: the first that matches counts, no match is forwarded untouched.",
+        ),
+    ),
+)
+
+
+def schema() -> Schema:
+    """JSON Schema (2020-12) of a configuration file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "idemproxy configuration",
+        **TOP.schema(),
+        "$defs": {"substituted": SUBSTITUTED},
+    }

@@ -1,0 +1,257 @@
+"""One execution of an operation: the forward that a won claim allows, and what its end means for the record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self, assert_never
+
+from idemproxy.forwarding import Forwarding, answer_head, request_head, trailer_lines, unreachable, whole_body
+from idemproxy.http1.heads import AnswerHead, Chunked, Framing, Length, NoBody, RequestHead, UntilClose
+from idemproxy.idempotency.messages import Answer, Fields, values
+from idemproxy.idempotency.operation import Free, LeaveUnknown, Transition, answered, broken, lost
+from idemproxy.idempotency.problems import Problem
+from idemproxy.idempotency.record import Reason, Tombstone
+from idemproxy.idempotency.routes import Rule
+from idemproxy.proxy.upstream import AnswerBroken, Answering, Lost, NotSent, Outgoing, Reuse, SentNoAnswer
+from idemproxy.tee import Tee
+
+SOON: Final = 0.25
+"""Seconds after its head in which an answer's body must be whole to be recorded before it is sent; past that it is streamed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A request that a rule protects: read whole and identified."""
+
+    record_id: str
+    fingerprint: bytes
+    recipe: str
+    rule: Rule
+    head: RequestHead
+    body: bytes
+    trailers: Fields
+    interim: Callable[[AnswerHead], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The upstream's answer, whole."""
+
+    answer: Answer
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """The upstream's answer as it comes: `head` as in Answer.head."""
+
+    status: int
+    head: bytes
+    framing: Framing
+    tee: Tee
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The upstream gave no answer that could be used: what the client gets instead, and the state it leaves."""
+
+    problem: Problem
+    state: str
+
+    @classmethod
+    def lost(cls, reason: Reason, rule: Rule) -> Self:
+        """The request was sent, in part or whole."""
+        return cls(lost(reason, rule), "unknown")
+
+
+Delivery = Answered | Streaming | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Leave to send an operation, as the attempt of that number. `guard` is asked before each byte; `give` hands the client
+    an answer that is to be seen before it is whole."""
+
+    operation: Operation
+    attempt: int
+    guard: Callable[[], bool]
+    give: Callable[[Streaming], None]
+
+
+class Execution:
+    """Sends operations to the upstream."""
+
+    def __init__(self, forwarding: Forwarding) -> None:
+        self._forwarding = forwarding
+
+    async def carry_out(self, forward: Forward) -> tuple[Transition, Delivery]:
+        """Send the operation and read its answer: what the record becomes, and what the client gets. When this returns, the
+        upstream connection sends nothing more (DESIGN.md section 4, *Stop, then say*)."""
+        rule = forward.operation.rule
+        match await self._forwarding.upstream.exchange(self._outgoing(forward)):
+            case NotSent():
+                return Free(), Failed(unreachable(rule.retry_after), "released")
+            case SentNoAnswer(reason=reason):
+                return self._lost(_REASONS[reason], rule)
+            case Answering() as answering:
+                try:
+                    return await self._read(answering, forward)
+                finally:
+                    answering.close()
+            case other:
+                assert_never(other)
+
+    def _outgoing(self, forward: Forward) -> Outgoing:
+        operation = forward.operation
+        rule = operation.rule
+        drop, add = frozenset({b"expect"}), ()
+        if (name := rule.attempt_header) is not None:
+            drop, add = drop | {name.lower()}, ((name, b"%d" % forward.attempt),)
+        return Outgoing(
+            head=request_head(operation.head, self._forwarding.origin, drop=drop, add=add),
+            method=operation.head.method,
+            body=whole_body(operation.head, operation.body, operation.trailers),
+            patience=self._forwarding.patience,
+            guard=forward.guard,
+            reuse=Reuse.FRESH if rule.fresh_connection else Reuse.POOLED,
+            interim=operation.interim,
+        )
+
+    async def _read(self, answering: Answering, forward: Forward) -> tuple[Transition, Delivery]:
+        """A small answer is read whole before its client sees any of it; a larger or streamed one is teed."""
+        rule = forward.operation.rule
+        head, status = answer_head(answering.head), answering.head.status
+        pieces: list[bytes] = []
+        whole = False
+        if not _streamed(answering, rule):
+            try:
+                whole = await _collect(answering, pieces, rule.max_response_body)
+            except AnswerBroken as error:
+                return self._cut(status, head, pieces, answering, error.reason, rule)
+        if whole:
+            return self._whole(Answer(status, head, b"".join(pieces), trailer_lines(answering.trailers)), rule)
+        tee = Tee()
+        forward.give(Streaming(status, head, answering.framing, tee))
+        return await self._tee(answering, forward, tee, pieces)
+
+    async def _tee(
+        self, answering: Answering, forward: Forward, tee: Tee, pieces: list[bytes]
+    ) -> tuple[Transition, Delivery]:
+        rule, status, head = forward.operation.rule, answering.head.status, answer_head(answering.head)
+        delivery = Streaming(status, head, answering.framing, tee)
+        patience = self._forwarding.patience.idle
+        kept = _Kept(rule.max_response_body)
+        try:
+            for piece in pieces:
+                kept.add(piece)
+                await tee.put(piece, patience)
+            while (more := await answering.piece()) is not None:
+                kept.add(more)
+                await tee.put(more, patience)
+        except AnswerBroken as error:
+            tee.cut()
+            return broken(status, _CUT[error.reason], rule), delivery
+        except asyncio.CancelledError:
+            tee.cut()
+            raise
+        trailers = trailer_lines(answering.trailers)
+        tee.finish(trailers)
+        body = kept.body()
+        answer = Tombstone(status) if body is None else Answer(status, head, body, trailers)
+        return answered(answer, rule), delivery
+
+    def _whole(self, answer: Answer, rule: Rule) -> tuple[Transition, Delivery]:
+        transition = answered(answer, rule)
+        return transition, Answered(answer, _state(transition, answer.status))
+
+    def _cut(
+        self, status: int, head: bytes, pieces: list[bytes], answering: Answering, reason: Lost, rule: Rule
+    ) -> tuple[Transition, Delivery]:
+        """An answer that broke before its client saw any of it. One that by its meaning was not executed still tells its status."""
+        transition = broken(status, _CUT[reason], rule)
+        if isinstance(transition, LeaveUnknown):
+            return transition, Failed.lost(transition.reason, rule)
+        tee = Tee(pieces)
+        tee.cut()
+        return transition, Streaming(status, head, answering.framing, tee)
+
+    def _lost(self, reason: Reason, rule: Rule) -> tuple[Transition, Delivery]:
+        return LeaveUnknown(reason), Failed.lost(reason, rule)
+
+
+class _Kept:
+    """What is kept of a teed body: all of it, or nothing past `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._pieces: list[bytes] = []
+        self._room = limit
+
+    def add(self, piece: bytes) -> None:
+        self._room -= len(piece)
+        if self._room < 0:
+            self._pieces.clear()
+        else:
+            self._pieces.append(piece)
+
+    def body(self) -> bytes | None:
+        return None if self._room < 0 else b"".join(self._pieces)
+
+
+async def _collect(answering: Answering, pieces: list[bytes], limit: int) -> bool:
+    """Read the body into `pieces`; False where it is not whole soon, or larger than `limit`."""
+    size = 0
+    try:
+        async with asyncio.timeout(SOON):
+            while (piece := await answering.piece()) is not None:
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    return False
+    except TimeoutError:
+        return False
+    return True
+
+
+def _streamed(answering: Answering, rule: Rule) -> bool:
+    """DESIGN.md section 4, *Streamed*."""
+    match answering.framing:
+        case NoBody():
+            return False
+        case Length(octets) if octets > rule.max_response_body:
+            return True
+        case Length() | Chunked() | UntilClose():
+            pass
+        case other:
+            assert_never(other)
+    fields = answering.head.fields
+    kinds = [value.partition(b";")[0].strip().lower() for value in values(fields, b"content-type")]
+    if any(kind in _STREAMS for kind in kinds):
+        return True
+    return any(value.lower() == b"no" for value in values(fields, b"x-accel-buffering"))
+
+
+_STREAMS: Final = frozenset(
+    {b"text/event-stream", b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/json-seq"}
+)
+
+
+def _state(transition: Transition, status: int) -> str:
+    match transition:
+        case Free():
+            return "released"
+        case LeaveUnknown():
+            return "unknown"
+        case _:
+            return "completed" if status < 400 else "failed"
+
+
+_REASONS: Final = {
+    Lost.RESET: Reason.RESET,
+    Lost.CLOSED: Reason.RESET,
+    Lost.TIMEOUT: Reason.TIMEOUT,
+    Lost.UNREADABLE: Reason.UNREADABLE,
+    Lost.GUARD: Reason.GUARD,
+}
+_CUT: Final = {**_REASONS, Lost.RESET: Reason.CUT_BODY, Lost.CLOSED: Reason.CUT_BODY}

@@ -1,0 +1,173 @@
+"""The bytes of a forward: what goes to the upstream for a request, what goes to the client for an answer, and traffic that no rule
+names (FORWARDING.md)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from idemproxy.http1.connection import forwardable, forwardable_trailers
+from idemproxy.http1.heads import AnswerHead, Chunked, Length, NoBody, RequestHead
+from idemproxy.http1.writing import chunk, field_lines, last_chunk
+from idemproxy.idempotency.messages import Fields
+from idemproxy.idempotency.problems import Problem, Slug, render
+from idemproxy.proxy.incoming import ClientGone, Incoming
+from idemproxy.proxy.upstream import AnswerBroken, Answering, Lost, NotSent, Outgoing, Patience, Reuse, SentNoAnswer, Upstream
+
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+"""Methods whose bodiless requests may be sent once more when a reused connection died (RFC 9110, section 9.2.2). PUT and DELETE
+are idempotent too by that section, but not free of effects that a second sending would show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the request line and `Host` need to know of the upstream."""
+
+    base: bytes
+    authority: bytes
+
+
+def request_head(head: RequestHead, origin: Origin, *, drop: frozenset[bytes] = frozenset(), add: Fields = ()) -> bytes:
+    """The head that goes to the upstream: as it came, but for what one hop ends (FORWARDING.md, points 1 to 5). Fields named in
+    `drop` (lower case) are left out, those of `add` put behind."""
+    target, authority = origin_form(head.target)
+    fields = tuple(field for field in forwardable(head.fields) if field[0].lower() not in drop)
+    if authority is not None:
+        fields = tuple((name, authority) if name.lower() == b"host" else (name, value) for name, value in fields)
+    if not any(name.lower() == b"host" for name, _ in fields):
+        fields = ((b"Host", authority or origin.authority), *fields)
+    if isinstance(head.framing, Chunked):
+        fields = (*fields, (b"Transfer-Encoding", b"chunked"))
+    if target != b"*":
+        target = origin.base + target
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, target, field_lines(fields + add))
+
+
+def origin_form(target: bytes) -> tuple[bytes, bytes | None]:
+    """A target in origin-form, and the authority that an absolute-form names (RFC 9112, section 3.2.2)."""
+    if target[:1] in b"/*":
+        return target, None
+    rest = target.partition(b"://")[2]
+    end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+    path = rest[end:]
+    return (path if path.startswith(b"/") else b"/" + path), rest[:end].rpartition(b"@")[2]
+
+
+def answer_head(head: AnswerHead) -> bytes:
+    """The status line's rest and the end-to-end field lines, as they came."""
+    return head.status_line + b"\r\n" + field_lines(forwardable(head.fields))
+
+
+def unreachable(retry_after: int) -> Problem:
+    """Not one byte was sent."""
+    detail = "The upstream cannot be reached. The request was not sent: send it again."
+    return Problem(Slug.UPSTREAM_UNREACHABLE, detail, retry_after)
+
+
+def failed(lost: Lost) -> Problem:
+    """A request that no rule names was sent, and not answered."""
+    if lost is Lost.TIMEOUT:
+        return Problem(Slug.UPSTREAM_TIMEOUT, "The upstream did not answer in time. The request may have been executed.")
+    return Problem(Slug.UPSTREAM_FAILED, "The upstream gave no readable answer. The request may have been executed.")
+
+
+class Forwarding:
+    """Traffic that no rule names: as it came, streamed both ways."""
+
+    def __init__(self, upstream: Upstream, origin: Origin, patience: Patience, docs_url: str) -> None:
+        self.upstream = upstream
+        self.origin = origin
+        self.patience = patience
+        self._docs_url = docs_url
+
+    async def pass_on(self, incoming: Incoming) -> None:
+        """One request and its answer. A client that goes away takes the exchange with it (FORWARDING.md, point 20)."""
+        answering = await self._exchange(incoming)
+        if answering is None:
+            return
+        try:
+            await incoming.begin(answer_head(answering.head), answering.framing)
+            while (piece := await answering.piece()) is not None:
+                await incoming.write(piece)
+            await incoming.end(trailer_lines(answering.trailers))
+        except (AnswerBroken, ClientGone):
+            incoming.abort()
+        finally:
+            answering.close()
+
+    async def _exchange(self, incoming: Incoming) -> Answering | None:
+        head = incoming.head
+        bodiless = isinstance(head.framing, NoBody)
+        again = bodiless and head.method in _IDEMPOTENT
+        reuse = Reuse.POOLED
+        while True:
+            outgoing = Outgoing(
+                head=request_head(head, self.origin),
+                method=head.method,
+                body=None if bodiless else _body(incoming),
+                patience=self.patience,
+                guard=None,
+                reuse=reuse,
+                interim=lambda interim: _interim(incoming, interim),
+            )
+            match await self.upstream.exchange(outgoing):
+                case Answering() as answering:
+                    return answering
+                case NotSent():
+                    await self._refuse(incoming, unreachable(1_000))
+                    return None
+                case SentNoAnswer(reason=reason, answer_began=began):
+                    if again and not began and reason in (Lost.RESET, Lost.CLOSED):
+                        again, reuse = False, Reuse.FRESH
+                        continue
+                    await self._refuse(incoming, failed(reason))
+                    return None
+                case other:
+                    assert_never(other)
+
+    async def _refuse(self, incoming: Incoming, problem: Problem) -> None:
+        with contextlib.suppress(ClientGone):
+            await incoming.answer(render(problem, self._docs_url))
+
+
+def _interim(incoming: Incoming, head: AnswerHead) -> None:
+    if head.status == 100 and not incoming.expecting:
+        return
+    incoming.interim(answer_head(head))
+
+
+async def _body(incoming: Incoming) -> AsyncIterator[bytes]:
+    """The request's body, framed as it came, piece by piece."""
+    match incoming.head.framing:
+        case Chunked():
+            while (piece := await incoming.piece()) is not None:
+                yield chunk(piece)
+            yield last_chunk(trailer_lines(incoming.trailers))
+        case Length():
+            while (piece := await incoming.piece()) is not None:
+                yield piece
+        case NoBody():
+            return
+        case other:
+            assert_never(other)
+
+
+def trailer_lines(trailers: Fields) -> bytes:
+    """Trailer fields as lines, without those that no trailer may carry (FORWARDING.md, point 6)."""
+    return field_lines(forwardable_trailers(trailers, frozenset())) if trailers else b""
+
+
+def whole_body(head: RequestHead, body: bytes, trailers: Fields) -> bytes | None:
+    """A body that was read whole, framed as it came."""
+    match head.framing:
+        case NoBody():
+            return None
+        case Length():
+            return body
+        case Chunked():
+            return (chunk(body) if body else b"") + last_chunk(trailer_lines(trailers))
+        case other:
+            assert_never(other)
+

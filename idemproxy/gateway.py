@@ -1,0 +1,334 @@
+"""One request's way through the product: read this file to understand it.
+
+A request that no rule names is passed on as it came. One that a rule names is identified (whose key is it, and what must be the
+same in a retry), and then either wins the claim and is executed, once, or gets what the operation's record says: the recorded
+answer, a place to wait, or a problem in words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+import structlog
+
+from idemproxy.clocks import Clock
+from idemproxy.execution import Answered, Failed, Operation, Streaming
+from idemproxy.forwarding import Forwarding, answer_head
+from idemproxy.http1.connection import check_options
+from idemproxy.http1.heads import AnswerHead, BadHead
+from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
+from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values, short_id
+from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.operation import REUSED, Decision, Refuse, Replay, TakeOver, Wait, decide, in_flight, still_in_flight
+from idemproxy.idempotency.problems import Problem, Slug, render, status_of
+from idemproxy.idempotency.routes import HeaderScope, RouteTable, Rule
+from idemproxy.ownership import Fenced, NotWon, Owner, Ownership, Seen, StoreDown
+from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
+from idemproxy.stores.base import Dead, Found, Locked, Missing
+from idemproxy.tee import Broken
+from idemproxy.waiters import Waiters
+
+log = structlog.get_logger()
+
+REPLAYED = b"Idempotent-Replayed: true\r\n"
+
+Fact = Found | Locked | Missing | Dead
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The recorded answer, for a retry."""
+
+    answer: Answer
+
+
+Given = Answered | Streaming | Failed | Recorded | Refuse
+
+
+class Gateway:
+    """Every request of one process."""
+
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        namespace: str,
+        docs_url: str,
+        forwarding: Forwarding,
+        ownership: Ownership,
+        waiters: Waiters,
+        clock: Clock,
+    ) -> None:
+        self._routes = RouteTable(rules)
+        self._guarded = {rule.name: _guarded(rule) for rule in rules}
+        self._namespace = namespace
+        self._docs_url = docs_url
+        self._forwarding = forwarding
+        self._ownership = ownership
+        self._waiters = waiters
+        self._clock = clock
+        self._waiting: Counter[str] = Counter()
+
+    async def serve(self, incoming: Incoming) -> None:
+        """Answer one request. When its client goes away, this ends; an execution that it began does not."""
+        task = asyncio.current_task()
+        assert task is not None
+        incoming.on_gone(task.cancel)
+        try:
+            await self._serve(incoming)
+        except asyncio.CancelledError:
+            if not incoming.gone:
+                raise
+        except ClientGone:
+            pass
+
+    async def _serve(self, incoming: Incoming) -> None:
+        head = incoming.head
+        rule = self._routes.find(head.method, head.target, head.fields)
+        try:
+            check_options(head.fields, frozenset() if rule is None else self._guarded[rule.name])
+        except BadHead as error:
+            await incoming.answer(self.refusal(error.status, error.detail))
+            return
+        if rule is None:
+            await self._forwarding.pass_on(incoming)
+            return
+        match read_key(rule, head.fields):
+            case NoKey() if not rule.key.required:
+                await self._forwarding.pass_on(incoming)
+            case NoKey():
+                names = " or ".join(name.decode().title() for name in rule.key.headers)
+                await self._refuse(incoming, rule, Problem(Slug.KEY_MISSING, f"Send an idempotency key in {names}. Nothing was executed."))
+            case BadKey(detail):
+                await self._refuse(incoming, rule, Problem(Slug.KEY_INVALID, detail))
+            case Key(value):
+                await self._protect(incoming, rule, value)
+            case other:
+                assert_never(other)
+
+    # ---------------------------------------------------------------------------------------------------- a protected request
+
+    async def _protect(self, incoming: Incoming, rule: Rule, key: bytes) -> None:
+        began = self._clock()
+        try:
+            incoming.accept()
+            body = await incoming.body(rule.max_request_body)
+        except BodyTooLarge:
+            detail = f"The request's body is larger than the {rule.max_request_body} bytes that are allowed here. Nothing was executed."
+            await self._refuse(incoming, rule, Problem(Slug.REQUEST_TOO_LARGE, detail))
+            return
+        except BadBody as error:
+            await incoming.answer(self.refusal(400, str(error)))
+            return
+        operation = self._identify(incoming, rule, key, body)
+        given = await self._outcome(operation)
+        ms = round((self._clock() - began) * 1000, 1)
+        log.info("decision", rule=rule.name, **_line(given, rule), ms=ms, id=short_id(operation.record_id))
+        await self._deliver(incoming, rule, given)
+
+    def _identify(self, incoming: Incoming, rule: Rule, key: bytes, body: bytes) -> Operation:
+        head = incoming.head
+        scope = scope_values(rule, head.fields)
+
+        def interim(between: AnswerHead) -> None:
+            if between.status != 100:
+                incoming.interim(answer_head(between))
+
+        return Operation(
+            record_id=record_id(self._namespace, scope, key),
+            fingerprint=fingerprint(rule.fingerprint, head.method, head.target, head.fields, body),
+            recipe=recipe_name(rule.fingerprint),
+            rule=rule,
+            head=head,
+            body=body,
+            trailers=incoming.trailers,
+            interim=interim,
+        )
+
+    async def _outcome(self, operation: Operation) -> Given:
+        """Execute the operation, or learn what became of it. Every turn of the loop begins from a fact just learnt."""
+        rule = operation.rule
+        deadline = self._clock() + rule.wait_timeout / 1000
+        seen: Seen | None = None
+        while True:
+            owner = self._ownership.executing(operation.record_id)
+            if owner is None:
+                owner = self._ownership.begin(operation, seen)
+                outcome = await asyncio.shield(owner.first)
+                match outcome:
+                    case Answered() | Streaming() | Failed():
+                        return outcome
+                    case StoreDown():
+                        return _store_down(rule)
+                    case Fenced():
+                        return await self._of_another(operation, deadline)
+                    case NotWon(fact):
+                        turn = await self._by_record(operation, fact, deadline)
+                    case other:
+                        assert_never(other)
+            else:
+                turn = await self._follow(operation, owner, deadline)
+            match turn:
+                case TakeOver(token, version):
+                    seen = (token, version)
+                case None:
+                    seen = None
+                case _:
+                    return turn
+            if self._clock() >= deadline:
+                return Refuse(still_in_flight(rule))
+
+    async def _follow(self, operation: Operation, owner: Owner, deadline: float) -> Given | TakeOver | None:
+        """The operation is executed in this process: no store is asked until that is over. None: look again."""
+        rule = operation.rule
+        if not _same(operation, owner.operation.recipe, owner.operation.fingerprint):
+            return Refuse(REUSED)
+        turn = in_flight(rule, rule.lease)
+        if isinstance(turn, Refuse):
+            return turn
+        async with self._place(operation, deadline) as patience:
+            if not patience or not (await asyncio.wait([owner.ended], timeout=patience))[0]:
+                return Refuse(still_in_flight(rule))
+        match owner.ended.result():
+            case None:
+                return None
+            case StoreDown():
+                return _store_down(rule)
+            case fact:
+                return await self._by_record(operation, fact, deadline)
+
+    async def _by_record(self, operation: Operation, fact: Fact, deadline: float) -> Given | TakeOver | None:
+        """What the record says. None: there is none any more, so that the operation may be claimed."""
+        rule = operation.rule
+        while True:
+            decision: Decision
+            match fact:
+                case Missing() | Dead():
+                    return None
+                case Locked(lease_left):
+                    decision = in_flight(rule, lease_left)
+                case Found(record, lease_left):
+                    same = _same(operation, record.recipe, record.fingerprint)
+                    decision = decide(record, lease_left, same, rule)
+                case other:
+                    assert_never(other)
+            match decision:
+                case Replay(answer):
+                    return Recorded(answer)
+                case Refuse() | TakeOver():
+                    return decision
+                case Wait():
+                    async with self._place(operation, deadline) as patience:
+                        learnt = await self._waiters.outcome(operation.record_id, patience) if patience else None
+                    if learnt is None:
+                        return Refuse(still_in_flight(rule))
+                    fact = learnt
+                case undecided:
+                    assert_never(undecided)
+
+    async def _of_another(self, operation: Operation, deadline: float) -> Given:
+        """The owner was fenced: its client gets what the record says, and this request never claims."""
+        learnt = await self._waiters.outcome(operation.record_id, max(0.1, deadline - self._clock()))
+        given = None if learnt is None else await self._by_record(operation, learnt, deadline)
+        return Refuse(still_in_flight(operation.rule)) if given is None or isinstance(given, TakeOver) else given
+
+    @contextlib.asynccontextmanager
+    async def _place(self, operation: Operation, deadline: float) -> AsyncIterator[float]:
+        """A place to wait, for the seconds given: none where too many wait for the operation, or the time is over."""
+        record_id = operation.record_id
+        if self._waiting[record_id] >= operation.rule.max_waiters:
+            yield 0.0
+            return
+        self._waiting[record_id] += 1
+        try:
+            yield max(0.0, deadline - self._clock())
+        finally:
+            self._waiting[record_id] -= 1
+            if not self._waiting[record_id]:
+                del self._waiting[record_id]
+
+    # --------------------------------------------------------------------------------------------------------------- answers
+
+    async def _deliver(self, incoming: Incoming, rule: Rule, given: Given) -> None:
+        match given:
+            case Answered(answer):
+                await incoming.answer(answer)
+            case Recorded(answer):
+                await incoming.answer(_without(answer, rule), REPLAYED)
+            case Streaming():
+                await _stream(incoming, given)
+            case Failed(problem) | Refuse(problem):
+                await incoming.answer(render(problem, self._docs_url, rule.problem_status))
+            case other:
+                assert_never(other)
+
+    async def _refuse(self, incoming: Incoming, rule: Rule, problem: Problem) -> None:
+        """Refused before the operation could be identified."""
+        answer = render(problem, self._docs_url, rule.problem_status)
+        log.info("decision", rule=rule.name, decision="refused", state=problem.slug.value, status=answer.status)
+        await incoming.answer(answer)
+
+    def refusal(self, status: int, detail: str) -> Answer:
+        """What a client gets that is refused below the rules."""
+        return render(Problem(Slug.NOT_HTTP, detail, status=status), self._docs_url)
+
+
+async def _stream(incoming: Incoming, streaming: Streaming) -> None:
+    tee = streaming.tee
+    try:
+        await incoming.begin(streaming.head, streaming.framing)
+        while (piece := await tee.get()) is not None:
+            await incoming.write(piece)
+        await incoming.end(tee.trailers)
+    except Broken:
+        incoming.abort()
+    finally:
+        tee.leave()
+
+
+def _same(operation: Operation, recipe: str, found: bytes) -> bool:
+    """A record made by another recipe (the rule changed since) is compared by its own: what had to be equal then."""
+    if recipe == operation.recipe:
+        return found == operation.fingerprint
+    head = operation.head
+    return found == fingerprint(recipe_of(recipe), head.method, head.target, head.fields, operation.body)
+
+
+def _without(answer: Answer, rule: Rule) -> Answer:
+    if not rule.replay_drop_headers:
+        return answer
+    first, *lines = answer.head.split(b"\r\n")[:-1]
+    kept = [line for line in lines if line.partition(b":")[0].lower() not in rule.replay_drop_headers]
+    return replace(answer, head=b"".join(line + b"\r\n" for line in (first, *kept)))
+
+
+def _store_down(rule: Rule) -> Refuse:
+    detail = "The store that remembers operations cannot be reached. Nothing was executed: send the same request again with the same key."
+    return Refuse(Problem(Slug.STORE_UNAVAILABLE, detail, rule.retry_after))
+
+
+def _guarded(rule: Rule) -> frozenset[bytes]:
+    """The fields that make a request what it is to a rule: a `Connection` field must not make them vanish."""
+    scope = {part.name for part in rule.scope if isinstance(part, HeaderScope)}
+    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *(name for name, _ in rule.match.headers)})
+
+
+def _line(given: Given, rule: Rule) -> dict[str, object]:
+    """What a log line says of a decision."""
+    match given:
+        case Answered(answer, state):
+            return {"decision": "executed", "state": state, "status": answer.status}
+        case Streaming(status):
+            return {"decision": "executed", "state": "streaming", "status": status}
+        case Failed(problem, state):
+            return {"decision": "executed", "state": state, "status": status_of(problem, rule.problem_status)}
+        case Recorded(answer):
+            state = "completed" if answer.status < 400 else "failed"
+            return {"decision": "replayed", "state": state, "status": answer.status}
+        case Refuse(problem):
+            return {"decision": "refused", "state": problem.slug.value, "status": status_of(problem, rule.problem_status)}
+        case other:
+            assert_never(other)
