@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from idemproxy.config.checks import address_of, check_addresses, check_rule, merge_statuses, warn_rule, warn_shadowed
-from idemproxy.config.faults import START, Faults, Place
+from idemproxy.config.faults import Faults
 from idemproxy.config.model import RULE, TOP, KeyForm
 from idemproxy.config.settings import Settings, UpstreamSettings, UpstreamTimeouts
 from idemproxy.config.table import Found, Item
@@ -52,16 +52,18 @@ def _merged(rule: object, shared: Found, number: int) -> Found:
 
 
 def _check_names(rules: list[Found], faults: Faults) -> None:
-    first: dict[str, Place] = {}
+    taken = {
+        rule.need("name", str): f"routes[{index}] has this name by default"
+        for index, rule in enumerate(rules)
+        if rule.items["name"].place is None
+    }
     for rule in rules:
-        name, item = rule.get("name", str), rule.items["name"]
-        if name is None:
+        item = rule.written("name")
+        if item is None or item.place is None or not isinstance(item.value, str):
             continue
-        if name in first:
-            faults.add(
-                item.place or START, item.path, f"the rule on line {first[name].line} has this name", "names are unique"
-            )
-        first.setdefault(name, item.place or START)
+        if item.value in taken:
+            faults.add(item.place, item.path, taken[item.value], "give each rule a name of its own")
+        taken.setdefault(item.value, f"the rule on line {item.place.line} has this name")
 
 
 def _settings(top: Found, merged: list[Found]) -> Settings:

@@ -67,15 +67,6 @@ def check_rule(rule: Found, faults: Faults) -> None:
     if form and longest and longest.place and isinstance(longest.value, int) and longest.value < form.length:
         right = f"a {form.name} is {form.length} bytes long; write {form.length} or more"
         faults.add(longest.place, longest.path, "no key can be both this short and of the format", right)
-    retry = rule.inner("retry")
-    causes = retry.written("on")
-    if (
-        causes
-        and causes.place
-        and "unknown" in _tuple(causes.value)
-        and rule.get("guarantee", Guarantee) is Guarantee.AT_MOST_ONCE
-    ):
-        faults.add(causes.place, causes.path, "`unknown` under at_most_once would execute twice", "leave it out")
 
 
 def _tuple(value: object) -> tuple[object, ...]:

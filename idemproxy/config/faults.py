@@ -56,6 +56,7 @@ class Faults:
         return f"{self.name}:{fault.place.line}:{fault.place.column}: {path}{fault.words}"
 
 
+_MOST_NAMES = 8
 _SHOWN = 60
 _USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?(//)?.*@", re.DOTALL)
 _QUERY = re.compile(r"^([^?]*://[^?]*\?).+", re.DOTALL)
@@ -79,6 +80,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def one_of(names: Iterable[str]) -> str:
-    """`a, b or c`."""
+    """`a, b or c`; of many names only the first."""
     *first, last = names
+    if len(first) >= _MOST_NAMES:
+        return f"{', '.join(first[:3])} and so on"
     return f"{', '.join(first)} or {last}" if first else last

@@ -261,7 +261,8 @@ class OrNull:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list without repeats, as a tuple. `alone`: one value that is no list stands for a list of one."""
+    """A list, as a tuple. `alone`: its items are single values, so that one without a list stands for a list of one, and none
+    comes twice."""
 
     kind: Kind
     noun: str
@@ -279,14 +280,14 @@ class Listing:
         values = [self.kind.read(item, at, faults) for item, at in zip(items, where, strict=True)]
         seen: list[object] = []
         for item, at, value in zip(items, where, values, strict=True):
-            if value is not INVALID and value in seen:
+            if self.alone and value is not INVALID and value in seen:
                 faults.add(item.place, at, f"found {describe(item)} a second time", "write it once")
             seen.append(value)
         return INVALID if INVALID in values else tuple(values)
 
     def schema(self) -> Schema:
         items = self.kind.schema()
-        rows = {"type": "array", "items": items, "minItems": self.least, "uniqueItems": True}
+        rows = {"type": "array", "items": items, "minItems": self.least, "uniqueItems": self.alone}
         return {"anyOf": [rows, items]} if self.alone else rows
 
 

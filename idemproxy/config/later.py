@@ -12,7 +12,7 @@ class Later:
     """A setting that is not built. `works`: the values that mean "without it", which are accepted."""
 
     doc: str
-    works: tuple[bool | int | list[str], ...] = ()
+    works: tuple[bool | int | str | list[str], ...] = ()
 
 
 SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
@@ -42,7 +42,12 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
             "max_clock_skew": Later("How far clients' clocks may be off."),
         },
         "rule.fingerprint": {"ignore": Later("Parts that may differ in a retry.", ([],))},
-        "rule.retry": {"attempts": Later("How often the proxy itself sends a request.", (1,))},
+        "rule.retry": {
+            "attempts": Later("How often the proxy itself sends a request.", (1,)),
+            "on": Later("What it sends again after.", (["unreachable"],)),
+            "backoff": Later("The first pause.", ("100ms",)),
+            "max_backoff": Later("The longest pause.", ("5s",)),
+        },
     }
 )
 

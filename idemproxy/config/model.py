@@ -71,19 +71,6 @@ class Statuses:
         return {"anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, text, {"$ref": "#/$defs/substituted"}]}
 
 
-@dataclass(frozen=True, slots=True)
-class RetryCause:
-    """A word or a status after which the proxy itself tries again."""
-
-    def read(self, node: Node, path: str, faults: Faults) -> object:
-        if isinstance(node, Leaf) and node.text in ("unreachable", "unknown"):
-            return node.text
-        return Statuses().read(node, path, faults)
-
-    def schema(self) -> Schema:
-        return {"anyOf": [{"enum": ["unreachable", "unknown"]}, Statuses().schema()]}
-
-
 def _header(parse: Callable[[str], bytes] = values.lower_header) -> Words:
     return Words(parse, values.HEADER, {"pattern": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"})
 
@@ -185,17 +172,9 @@ FINGERPRINT = Table(
     ),
 )
 
-RETRY = Table(
-    "rule.retry",
-    (
-        Field("on", Listing(RetryCause(), "unreachable, unknown or statuses"), "What is tried again.", ["unreachable"]),
-        Field("backoff", duration("1ms", "1h", "100ms"), "The first pause.", "100ms"),
-        Field("max_backoff", duration("1ms", "1h", "5s"), "The longest pause.", "5s"),
-    ),
-)
-
 _SLUGS = {slug.value: slug for slug in Slug}
 _REPLACEABLE = {name: slug for name, slug in _SLUGS.items() if slug is not Slug.NOT_HTTP}
+_SLUG = choice(_REPLACEABLE)
 _NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "write letters, digits, `.`, `_` and `-`", 64)
 
 RULE = Table(
@@ -246,7 +225,7 @@ RULE = Table(
             "Answers that mean: not executed. Default by guarantee.",
         ),
         Field("unknown_statuses", Listing(Statuses(), "statuses"), "Answers that mean: it may have been executed.", []),
-        Field("retry", RETRY, "The proxy's own further attempts."),
+        Field("retry", Table("rule.retry", ()), "The proxy's own further attempts."),
         Field(
             "attempt_header",
             OrNull(_header(values.attempt_header)),
@@ -264,7 +243,7 @@ RULE = Table(
         ),
         Field(
             "problem_status",
-            Pairs(choice(_REPLACEABLE), Whole(400, 599), "problems and statuses"),
+            Pairs(_SLUG, Whole(400, 599), "problems and statuses"),
             "Other statuses for the proxy's own answers.",
             {},
         ),

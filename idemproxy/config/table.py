@@ -10,7 +10,7 @@ from typing import TypeVar
 from idemproxy.config.faults import Faults, Place, nearest, one_of
 from idemproxy.config.kinds import INVALID, Kind, Schema, Words, WrongError, told
 from idemproxy.config.later import NOT_YET, SETTINGS, Later
-from idemproxy.config.tree import Branch, Broken, Entry, Leaf, Node, Row, Shape, natural
+from idemproxy.config.tree import Branch, Broken, Entry, Leaf, Node, Row, natural
 
 T = TypeVar("T")
 
@@ -73,14 +73,21 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A mapping with known names. `ident` names it in later.SETTINGS."""
+    """A mapping with known names. `ident` names it in later.SETTINGS; `elsewhere`: names that a rule has and `defaults:` has not."""
 
     ident: str
     fields: tuple[Field, ...]
+    elsewhere: frozenset[str] = frozenset()
 
     def read(self, node: Node, path: str, faults: Faults) -> object:
         if not isinstance(node, Branch):
-            return told(node, path, faults, WrongError("", f"write a mapping with {one_of(self.names())}"))
+            told(
+                node,
+                path,
+                faults,
+                WrongError("", f"write a mapping with {one_of([*self.names(), *SETTINGS.get(self.ident, {})])}"),
+            )
+            return Found({})
         known = {field.name: field for field in self.fields}
         later = SETTINGS.get(self.ident, {})
         items: dict[str, Item] = {}
@@ -102,6 +109,9 @@ class Table:
         return [field.name for field in self.fields if field.required]
 
     def _unknown(self, entry: Entry, path: str, known: list[str], faults: Faults) -> None:
+        if entry.name in self.elsewhere:
+            faults.add(entry.place, path, "is each rule's own", "write it in the rule")
+            return
         inside = [f"{field.name}.{entry.name}" for field, table in self.tables() if entry.name in table.names()]
         close = inside[0] if inside else nearest(entry.name, known)
         right = f"did you mean {close}?" if close else f"the names here are {', '.join(known)}"
@@ -138,6 +148,7 @@ class Table:
                 )
                 for field in kept
             ),
+            frozenset(field.name for field in self.fields if field.own),
         )
 
     def merged(self, *layers: Found) -> Found:
@@ -171,19 +182,15 @@ class Either:
         if not isinstance(node, Branch):
             return self.words.read(node, path, faults)
         names = [entry.name for entry in node.entries]
-        if self.later.intersection(names):
-            faults.add(node.place, path, f"{names[0]} is {NOT_YET}", self.words.right)
+        for name in self.later.intersection(names):
+            faults.add(node.place, path, f"{name} is {NOT_YET}", self.words.right)
             return INVALID
         if not self.table.fields:
             return told(node, path, faults, WrongError("", self.words.right))
-        before = len(names)
         found = self.table.read(node, path, faults)
-        if not isinstance(found, Found) or len(found.items) < before:
-            return INVALID
-        required = self.table.fields_required()
-        if any(item.value is INVALID for item in found.items.values()) or any(
-            name not in found.items for name in required
-        ):
+        assert isinstance(found, Found)
+        faulty = any(item.value is INVALID for item in found.items.values())
+        if faulty or set(names) != set(found.items) or not set(self.table.fields_required()).issubset(names):
             return INVALID
         return self.finish(found)
 
@@ -198,18 +205,22 @@ def _join(path: str, name: str) -> str:
 def _refuse(entry: Entry, path: str, unbuilt: Later, faults: Faults) -> None:
     if isinstance(entry.node, Broken) or any(_same(entry.node, value) for value in unbuilt.works):
         return
-    works = [str(value).lower() for value in unbuilt.works]
-    right = f"leave it out, or write `{entry.name}: {works[0]}`" if works else "leave it out"
+    right = f"leave it out, or write `{entry.name}: {_flow(unbuilt.works[0])}`" if unbuilt.works else "leave it out"
     faults.add(entry.place, path, f"is {NOT_YET}", right)
 
 
+def _flow(value: object) -> str:
+    return f"[{', '.join(value)}]" if isinstance(value, list) else str(value).lower()
+
+
 def _same(node: Node, value: object) -> bool:
-    match node:
-        case Leaf(foreign=True):
-            return node.text == str(value).lower()
-        case Leaf(shape=Shape.FLAG | Shape.WHOLE):
-            return node.text.lower() == str(value).lower()
-        case Row(items=()):
-            return value == []
+    match node, value:
+        case Leaf(foreign=True), _:
+            return node.text == _flow(value)
+        case Leaf(), bool() | int() | str():
+            written = natural(value)
+            return isinstance(written, Leaf) and (node.shape, node.text.lower()) == (written.shape, written.text)
+        case Row(), list():
+            return [each.text for each in node.items if isinstance(each, Leaf)] == value
         case _:
             return False

@@ -16,7 +16,7 @@ HOP_BY_HOP = frozenset(
 FRAMING = HOP_BY_HOP | {"content-length", "expect"}
 """What belongs to a connection or to a message's framing, not to the operation (RFC 9110, section 7.6.1)."""
 
-ADDRESS = "write host:port ([..]:port for IPv6) or unix:/path"
+ADDRESS = 'write host:port ("[::1]:port", in quotes, for IPv6) or unix:/path'
 UPSTREAM = "write http://host:port, https://host or unix:/path"
 STORE = "write redis://host:6379/0, rediss://.., unix:///path/redis.sock or sqlite:PATH"
 HEADER = "write a header's name, such as Idempotency-Key"
@@ -60,7 +60,8 @@ def _port(text: str, least: int, right: str) -> int:
 
 
 def _unix(path: str, right: str) -> UnixAddress:
-    if not path.startswith("/") or path.endswith("/") or "\0" in path:
+    path = path.removeprefix("//") if path.startswith("///") else path
+    if not re.fullmatch(r"/[^/\0][^\0]*(?<!/)", path):
         raise WrongError("without the absolute path of a socket", right)
     if len(path.encode()) > _LONGEST_UNIX_PATH:
         raise WrongError(f"a path of more than {_LONGEST_UNIX_PATH} bytes, which no socket can have", right)
@@ -82,7 +83,9 @@ def address(text: str) -> Address:
     if "://" in text:
         raise WrongError("a URL, not an address", ADDRESS)
     host, port = _authority(text)
-    return TcpAddress(_host(host, ADDRESS), _port(port or "", 0, ADDRESS))
+    if port is None:
+        raise WrongError("without a port", ADDRESS, f"did you mean 127.0.0.1:{text}?" if text.isdecimal() else "")
+    return TcpAddress(_host(host, ADDRESS), _port(port, 0, ADDRESS))
 
 
 def upstream(text: str) -> UpstreamSettings:

@@ -1,0 +1,1 @@
+"""The configuration: what is read, and what is said of what cannot be."""
