@@ -106,7 +106,8 @@ class Execution:
     def _outgoing(self, forward: Forward) -> Outgoing:
         operation = forward.operation
         rule = operation.rule
-        drop, add = frozenset({b"expect"}), ()
+        drop: frozenset[bytes] = frozenset({b"expect"})
+        add: Fields = ()
         if (name := rule.attempt_header) is not None:
             drop, add = drop | {name.lower()}, ((name, b"%d" % forward.attempt),)
         return Outgoing(
@@ -233,7 +234,13 @@ def _streamed(answering: Answering, rule: Rule) -> bool:
 
 
 _STREAMS: Final = frozenset(
-    {b"text/event-stream", b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/json-seq"}
+    {
+        b"text/event-stream",
+        b"application/x-ndjson",
+        b"application/ndjson",
+        b"application/jsonl",
+        b"application/json-seq",
+    }
 )
 
 

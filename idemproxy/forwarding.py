@@ -4,7 +4,7 @@ names (FORWARDING.md)."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -14,7 +14,17 @@ from idemproxy.http1.writing import chunk, field_lines, last_chunk
 from idemproxy.idempotency.messages import Fields
 from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.proxy.incoming import ClientGone, Incoming
-from idemproxy.proxy.upstream import AnswerBroken, Answering, Lost, NotSent, Outgoing, Patience, Reuse, SentNoAnswer, Upstream
+from idemproxy.proxy.upstream import (
+    AnswerBroken,
+    Answering,
+    Lost,
+    NotSent,
+    Outgoing,
+    Patience,
+    Reuse,
+    SentNoAnswer,
+    Upstream,
+)
 
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Methods whose bodiless requests may be sent once more when a reused connection died (RFC 9110, section 9.2.2). PUT and DELETE
@@ -69,7 +79,9 @@ def unreachable(retry_after: int) -> Problem:
 def failed(lost: Lost) -> Problem:
     """A request that no rule names was sent, and not answered."""
     if lost is Lost.TIMEOUT:
-        return Problem(Slug.UPSTREAM_TIMEOUT, "The upstream did not answer in time. The request may have been executed.")
+        return Problem(
+            Slug.UPSTREAM_TIMEOUT, "The upstream did not answer in time. The request may have been executed."
+        )
     return Problem(Slug.UPSTREAM_FAILED, "The upstream gave no readable answer. The request may have been executed.")
 
 
@@ -138,7 +150,7 @@ def _interim(incoming: Incoming, head: AnswerHead) -> None:
     incoming.interim(answer_head(head))
 
 
-async def _body(incoming: Incoming) -> AsyncIterator[bytes]:
+async def _body(incoming: Incoming) -> AsyncGenerator[bytes, None]:
     """The request's body, framed as it came, piece by piece."""
     match incoming.head.framing:
         case Chunked():
@@ -170,4 +182,3 @@ def whole_body(head: RequestHead, body: bytes, trailers: Fields) -> bytes | None
             return (chunk(body) if body else b"") + last_chunk(trailer_lines(trailers))
         case other:
             assert_never(other)
-

@@ -22,10 +22,21 @@ from idemproxy.http1.connection import check_options
 from idemproxy.http1.heads import AnswerHead, BadHead
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values, short_id
+from idemproxy.idempotency.matching import RouteTable
 from idemproxy.idempotency.messages import Answer
-from idemproxy.idempotency.operation import REUSED, Decision, Refuse, Replay, TakeOver, Wait, decide, in_flight, still_in_flight
+from idemproxy.idempotency.operation import (
+    REUSED,
+    Decision,
+    Refuse,
+    Replay,
+    TakeOver,
+    Wait,
+    decide,
+    in_flight,
+    still_in_flight,
+)
 from idemproxy.idempotency.problems import Problem, Slug, render, status_of
-from idemproxy.idempotency.routes import HeaderScope, RouteTable, Rule
+from idemproxy.idempotency.routes import HeaderScope, Rule
 from idemproxy.ownership import Fenced, NotWon, Owner, Ownership, Seen, StoreDown
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
 from idemproxy.stores.base import Dead, Found, Locked, Missing
@@ -101,7 +112,11 @@ class Gateway:
                 await self._forwarding.pass_on(incoming)
             case NoKey():
                 names = " or ".join(name.decode().title() for name in rule.key.headers)
-                await self._refuse(incoming, rule, Problem(Slug.KEY_MISSING, f"Send an idempotency key in {names}. Nothing was executed."))
+                await self._refuse(
+                    incoming,
+                    rule,
+                    Problem(Slug.KEY_MISSING, f"Send an idempotency key in {names}. Nothing was executed."),
+                )
             case BadKey(detail):
                 await self._refuse(incoming, rule, Problem(Slug.KEY_INVALID, detail))
             case Key(value):
@@ -329,6 +344,10 @@ def _line(given: Given, rule: Rule) -> dict[str, object]:
             state = "completed" if answer.status < 400 else "failed"
             return {"decision": "replayed", "state": state, "status": answer.status}
         case Refuse(problem):
-            return {"decision": "refused", "state": problem.slug.value, "status": status_of(problem, rule.problem_status)}
+            return {
+                "decision": "refused",
+                "state": problem.slug.value,
+                "status": status_of(problem, rule.problem_status),
+            }
         case other:
             assert_never(other)

@@ -118,7 +118,12 @@ class Owner:
                     await self._execute(fact.attempt)
                 case None if self.operation.rule.on_store_failure is OnStoreFailure.FAIL_OPEN and not self.draining:
                     self._unprotected = True
-                    log.warning("forwarded unprotected", rule=self.operation.rule.name, id=self._short, why="store gives no fact")
+                    log.warning(
+                        "forwarded unprotected",
+                        rule=self.operation.rule.name,
+                        id=self._short,
+                        why="store gives no fact",
+                    )
                     await self._execute(1)
                 case None:
                     self._give(StoreDown())
@@ -225,11 +230,18 @@ class Owner:
                     if self._claimed is not None:
                         self._claimed = replace(self._claimed, version=version)
                 case Missing() | Locked():
-                    log.error("record lost by the store", rule=rule.name, id=self._short, doing="going on: this process remembers")
+                    log.error(
+                        "record lost by the store",
+                        rule=rule.name,
+                        id=self._short,
+                        doing="going on: this process remembers",
+                    )
                 case Found(record) if record.token == self._token:
                     return
                 case Found() | Dead():
-                    log.error("operation taken over", rule=rule.name, id=self._short, doing="nothing more is sent for it")
+                    log.error(
+                        "operation taken over", rule=rule.name, id=self._short, doing="nothing more is sent for it"
+                    )
                     self._lost = True
                     self._leave(None)
                     return
@@ -245,7 +257,13 @@ class Owner:
             try:
                 fact = await self._end(transition)
             except StoreError as error:
-                log.warning("end not recorded", rule=self.operation.rule.name, id=self._short, error=str(error), doing="asking again")
+                log.warning(
+                    "end not recorded",
+                    rule=self.operation.rule.name,
+                    id=self._short,
+                    error=str(error),
+                    doing="asking again",
+                )
                 self._let_go(delivery)
                 if not self._worth_asking(transition):
                     return
@@ -268,7 +286,9 @@ class Owner:
                     return True
             case other:
                 assert_never(other)
-        log.error("end refused", rule=self.operation.rule.name, id=self._short, why="the operation was taken over or settled")
+        log.error(
+            "end refused", rule=self.operation.rule.name, id=self._short, why="the operation was taken over or settled"
+        )
         return False
 
     async def _end(self, transition: Transition) -> EndFact | None:
@@ -346,7 +366,9 @@ class Owner:
     @property
     def _claim(self) -> Claim:
         operation, rule = self.operation, self.operation.rule
-        return Claim(self._token, operation.fingerprint, operation.recipe, rule.name, rule.on_unknown, rule.lease, rule.ttl)
+        return Claim(
+            self._token, operation.fingerprint, operation.recipe, rule.name, rule.on_unknown, rule.lease, rule.ttl
+        )
 
     @property
     def _short(self) -> str:
@@ -410,5 +432,3 @@ class Ownership:
         owner = self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("owner failed", rule=owner.operation.rule.name, error=repr(type(error)), exc_info=error)
-
-

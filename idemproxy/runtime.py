@@ -11,7 +11,7 @@ import ssl
 import sys
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import structlog
 import uvloop
@@ -55,7 +55,7 @@ def run(settings: Settings) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_main(settings))
     except StartError as error:
-        print(f"idemproxy: {error}", file=sys.stderr)
+        sys.stderr.write(f"idemproxy: {error}\n")
         return 1
     return 0
 
@@ -67,7 +67,9 @@ async def _main(settings: Settings) -> None:
     service = Service(settings, store)
     try:
         await service.start()
-        print(f"idemproxy listening on {_shown(settings.listen, service.port)}, upstream {settings.upstream.url}", flush=True)
+        where = _shown(settings.listen, service.port)
+        sys.stdout.write(f"idemproxy listening on {where}, upstream {settings.upstream.url}\n")
+        sys.stdout.flush()
         await stop.wait()
         log.info("draining", patience_s=settings.drain_timeout / 1000)
         await service.drain(hurry.wait())
@@ -115,7 +117,7 @@ class Service:
             boottime,
         )
         self._port = DataPort(gateway.serve, gateway.refusal, _failed, Limits())
-        self._data = web.ServerRunner(cast("web.Server[Any]", self._port), shutdown_timeout=LAST_ANSWERS)
+        self._data = web.ServerRunner(cast("web.Server", self._port), shutdown_timeout=LAST_ANSWERS)
         self._admin = web.AppRunner(health.application(self._unready), access_log=None, shutdown_timeout=LAST_ANSWERS)
 
     @property
@@ -139,7 +141,9 @@ class Service:
         self._port.pre_shutdown()
         quiet = asyncio.ensure_future(self._quiet())
         hurried = asyncio.ensure_future(hurry)
-        await asyncio.wait([quiet, hurried], timeout=self._settings.drain_timeout / 1000, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [quiet, hurried], timeout=self._settings.drain_timeout / 1000, return_when=asyncio.FIRST_COMPLETED
+        )
         hurried.cancel()
         if not quiet.done():
             self._ownership.cut()
@@ -168,7 +172,11 @@ class Service:
             try:
                 check = await self._store.check()
             except StoreError as error:
-                log.warning("store not reached", error=str(error), doing="serving by each rule's on_store_failure until it comes")
+                log.warning(
+                    "store not reached",
+                    error=str(error),
+                    doing="serving by each rule's on_store_failure until it comes",
+                )
                 await asyncio.sleep(CHECK_AGAIN)
             else:
                 log.info("store ready", store=check.description)
@@ -220,7 +228,9 @@ def _origin(settings: UpstreamSettings) -> upstream.Origin:
     context = ssl.create_default_context() if settings.tls else None
     match settings.address:
         case TcpAddress(host, port):
-            return upstream.Origin(host=host, port=port, path=None, tls=context, server_name=host if settings.tls else None)
+            return upstream.Origin(
+                host=host, port=port, path=None, tls=context, server_name=host if settings.tls else None
+            )
         case UnixAddress(path):
             return upstream.Origin(host="", port=0, path=path, tls=None, server_name=None)
 

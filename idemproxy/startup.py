@@ -20,7 +20,9 @@ def refuse_loop(settings: Settings) -> None:
         case _:
             loops = False
     if loops:
-        raise StartError(f"upstream {settings.upstream.url} is this proxy's own `listen` address: name the API behind it")
+        raise StartError(
+            f"upstream {settings.upstream.url} is this proxy's own `listen` address: name the API behind it"
+        )
 
 
 def _reaches(listen: str, upstream: str) -> bool:

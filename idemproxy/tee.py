@@ -61,7 +61,9 @@ class Tee:
 
     async def get(self) -> bytes | None:
         """The next piece, or None at the end. Raises Broken where the answer will not be whole."""
-        await self._until(lambda: bool(self._pieces) or self._broken or (self._trailers is not None and not self._held), 0)
+        await self._until(
+            lambda: bool(self._pieces) or self._broken or (self._trailers is not None and not self._held), 0
+        )
         if self._pieces:
             piece = self._pieces.popleft()
             self._size -= len(piece)

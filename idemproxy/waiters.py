@@ -109,7 +109,9 @@ class Waiters:
             try:
                 await self._until_idle()
             except StoreError as error:
-                log.warning("store notices lost", error=str(error), doing="listening again; waiting requests poll meanwhile")
+                log.warning(
+                    "store notices lost", error=str(error), doing="listening again; waiting requests poll meanwhile"
+                )
                 await asyncio.sleep(RESTART)
 
     async def _until_idle(self) -> None:

@@ -1,74 +1,91 @@
-"""Hop-by-hop fields: what one connection ends (RFC 9110, section 7.6.1)."""
+"""What one hop ends: Connection and what it lists (RFC 9110, section 7.6.1), and what no trailer may carry (section 6.5.1)."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from idemproxy.http1.refusal import BadHead
-from idemproxy.idempotency.messages import Fields
+from idemproxy.http1.heads import BadHead, members
+from idemproxy.idempotency.messages import Field, Fields, values
 
-_HOP: Final = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
         b"proxy-connection",
+        b"te",
         b"transfer-encoding",
         b"upgrade",
-        b"te",
         b"proxy-authenticate",
         b"proxy-authorization",
     }
 )
-_END_TO_END: Final = frozenset({b"host", b"content-length", b"idempotency-key", b"authorization"})
-_NO_TRAILER: Final = _HOP | frozenset(
-    {
-        b"host",
-        b"content-length",
+
+END_TO_END: Final = frozenset({b"host", b"content-length", b"idempotency-key", b"authorization"})
+"""Never dropped because Connection lists them: whom a message is for, where it ends, who sent it, and what it is."""
+
+_NOT_IN_TRAILERS: Final = (
+    HOP_BY_HOP
+    | END_TO_END
+    | {
+        b"trailer",
         b"content-encoding",
         b"content-type",
         b"content-range",
-        b"trailer",
-        b"authorization",
-        b"cookie",
-        b"set-cookie",
         b"expect",
         b"max-forwards",
-        b"cache-control",
-        b"range",
-        b"idempotency-key",
-        b"x-idempotency-key",
+        b"cookie",
+        b"set-cookie",
+        b"www-authenticate",
+        b"authentication-info",
+        b"proxy-authentication-info",
+        b"forwarded",
+        b"via",
     }
 )
 
 
 def options(fields: Fields) -> frozenset[bytes]:
-    """The members of every Connection field, in lower case."""
-    found = [value for name, value in fields if name.lower() == b"connection"]
-    return frozenset(member.strip(b" \t").lower() for value in found for member in value.split(b",")) - {b""}
+    """What every Connection field lists, in lower case."""
+    listed = values(fields, b"connection")
+    return members(listed) - {b""} if listed else frozenset()
 
 
 def forwardable(fields: Fields) -> Fields:
-    """The fields that go on to the next hop, as they came. `TE: trailers` goes on, with the `Connection: TE` that it needs."""
-    listed = options(fields)
-    dropped = _HOP | listed
+    """The fields that go on to the next hop, as they came (FORWARDING.md, point 4). `TE: trailers` goes on, without what else TE
+    accepts and also where Connection lists TE, as it should: the next hop's trailers are read and passed on."""
+    dropped = HOP_BY_HOP | (options(fields) - END_TO_END)
     kept = [field for field in fields if field[0].lower() not in dropped]
-    if any(name.lower() == b"te" and _wants_trailers(value) for name, value in fields):
-        kept += [(b"TE", b"trailers"), (b"Connection", b"TE")]
+    if len(kept) == len(fields) or b"trailers" not in members(values(fields, b"te")):
+        return tuple(kept)
+    return _with_te(fields, dropped)
+
+
+def _with_te(fields: Fields, dropped: frozenset[bytes]) -> Fields:
+    kept: list[Field] = []
+    accepted = False
+    for name, value in fields:
+        kind = name.lower()
+        if kind == b"te" and not accepted and b"trailers" in members([value]):
+            accepted = True
+            kept.append((name, b"trailers"))
+        elif kind not in dropped:
+            kept.append((name, value))
     return tuple(kept)
 
 
-def _wants_trailers(value: bytes) -> bool:
-    return b"trailers" in (member.partition(b";")[0].strip(b" \t").lower() for member in value.split(b","))
-
-
 def check_options(fields: Fields, guarded: frozenset[bytes]) -> None:
-    """A Connection field must not make a field vanish that decides what the request is (FORWARDING.md, point 4). `guarded` are a
-    rule's own fields, in lower case. Raises BadHead."""
-    listed = options(fields)
-    if listed and (listed & _END_TO_END or listed & guarded):
-        raise BadHead(400, "A Connection field lists a field that is not for one connection alone.")
+    """Refuse a request that would have a field vanish on which its meaning hangs. `guarded` are a rule's own fields, in lower case.
+    Raises BadHead(400)."""
+    if options(fields) & (END_TO_END | guarded):
+        raise BadHead(400, "The request's Connection field lists a field that is not the connection's own.")
 
 
 def forwardable_trailers(trailers: Fields, guarded: frozenset[bytes]) -> Fields:
-    """Trailers that may go on: none that frames, routes, authenticates or names an operation (RFC 9110, section 6.5.1)."""
-    return tuple(field for field in trailers if field[0].lower() not in _NO_TRAILER and field[0].lower() not in guarded)
+    """The trailer fields that go on: without those of framing, authentication, routing and the connection, the key, and `guarded`
+    (lower case: those that a rule reads)."""
+    refused = _NOT_IN_TRAILERS | guarded
+    return tuple([field for field in trailers if not _refused(field[0].lower(), refused)])
+
+
+def _refused(name: bytes, refused: frozenset[bytes]) -> bool:
+    return name in refused or name.startswith(b"x-forwarded-")

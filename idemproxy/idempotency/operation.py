@@ -227,6 +227,9 @@ _LOST = {
     Reason.UNREADABLE: (Slug.UPSTREAM_FAILED, "The upstream's answer could not be read."),
     Reason.UNKNOWN_STATUS: (Slug.UPSTREAM_FAILED, "The upstream's status says nothing about the effect."),
     Reason.DRAINED: (Slug.SHUTTING_DOWN, "The proxy shut down while the upstream was working."),
-    Reason.GUARD: (Slug.UPSTREAM_FAILED, "The proxy could no longer prove that it owned the operation, and stopped sending."),
+    Reason.GUARD: (
+        Slug.UPSTREAM_FAILED,
+        "The proxy could no longer prove that it owned the operation, and stopped sending.",
+    ),
     Reason.RELEASED_AFTER_SEND: (Slug.UPSTREAM_FAILED, "An earlier attempt was sent and not answered."),
 }

@@ -1,0 +1,7 @@
+"""`python -m idemproxy`."""
+
+import sys
+
+from idemproxy.cli import main
+
+sys.exit(main())

@@ -1,0 +1,326 @@
+"""A client's connection: its requests in order, one served at a time, and a polite end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Coroutine
+from enum import Enum, auto
+from typing import Any, Final, assert_never, cast
+
+from idemproxy.http1.heads import MAX_HEAD, MAX_TARGET, BadHead, parse_request, request_end, skip_empty_lines
+from idemproxy.idempotency.messages import Answer
+from idemproxy.proxy.client_socket import ClientSocket, Limits
+from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
+
+__all__ = ["Downstream", "Limits", "Refuse", "Serve"]
+
+Refuse = Callable[[int, str], Answer]
+"""Makes the answer that refuses a request below the rules, from a status and a detail."""
+
+Serve = Callable[[Incoming], Coroutine[Any, Any, None]]
+"""Answers one request."""
+
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+
+
+class _Phase(Enum):
+    IDLE = auto()
+    HEAD = auto()
+    SERVING = auto()
+    LINGERING = auto()
+    CLOSED = auto()
+
+
+class Downstream(asyncio.Protocol):
+    """One connection, plain or TLS, under any event loop. It is in `connections` from its beginning to its end. `failed` is told
+    of exceptions that `serve` let out, which are defects."""
+
+    __slots__ = (
+        "_buffer",
+        "_connections",
+        "_draining",
+        "_eof",
+        "_failed",
+        "_incoming",
+        "_limits",
+        "_linger_until",
+        "_loop",
+        "_phase",
+        "_refuse",
+        "_searched",
+        "_serve",
+        "_socket",
+        "_task",
+    )
+
+    _socket: ClientSocket
+
+    def __init__(
+        self,
+        serve: Serve,
+        refuse: Refuse,
+        failed: Callable[[BaseException], None],
+        limits: Limits,
+        connections: set[Downstream],
+    ) -> None:
+        self._serve = serve
+        self._refuse = refuse
+        self._failed = failed
+        self._limits = limits
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._phase = _Phase.IDLE
+        self._buffer = bytearray()
+        self._searched = 0
+        self._incoming: Incoming | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._draining = False
+        self._eof = False
+        self._linger_until = 0.0
+
+    # -------------------------------------------------------------------------------------------------------- the connection
+
+    def begin_drain(self) -> None:
+        """Take no further request: an idle connection closes now, a busy one after its present answer."""
+        self._draining = True
+        if self._phase is _Phase.IDLE:
+            self._close()
+
+    def abort(self) -> None:
+        """Break the connection, whatever is going on."""
+        if self._phase is not _Phase.CLOSED or not self._socket.lost:
+            self._reset()
+
+    # --------------------------------------------------------------------------------------------- what the event loop tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.BaseProtocol."""
+        limits = self._limits
+        self._socket = ClientSocket(
+            cast("asyncio.Transport", transport), self._loop, self._late, self._reset, limits.body_idle
+        )
+        self._connections.add(self)
+        self._socket.alarm.set(limits.idle_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        match self._phase:
+            case _Phase.IDLE | _Phase.HEAD:
+                self._buffer += data
+                self._next()
+            case _Phase.SERVING:
+                assert self._incoming is not None
+                self._buffer += self._incoming.feed(data)
+                self._hold_back(self._incoming)
+            case _Phase.LINGERING:
+                self._linger()
+            case _Phase.CLOSED:
+                pass
+            case other:
+                assert_never(other)
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol. A client that waits for an answer keeps its connection, but for TLS, where the end of one direction
+        is the end of both."""
+        self._eof = True
+        match self._phase:
+            case _Phase.IDLE | _Phase.HEAD | _Phase.LINGERING:
+                self._close()
+            case _Phase.SERVING:
+                assert self._incoming is not None
+                self._incoming.ended()
+            case _Phase.CLOSED:
+                pass
+            case other:
+                assert_never(other)
+        return self._socket.half_closes
+
+    def pause_writing(self) -> None:
+        """See asyncio.BaseProtocol."""
+        self._socket.fill()
+
+    def resume_writing(self) -> None:
+        """See asyncio.BaseProtocol."""
+        self._socket.free()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.BaseProtocol."""
+        self._phase = _Phase.CLOSED
+        self._connections.discard(self)
+        self._socket.set_lost()
+        if self._incoming is not None:
+            self._incoming.lost()
+
+    # ---------------------------------------------------------------------------------------------------------- its requests
+
+    def _next(self) -> None:
+        """Begin the next request, if its head is here."""
+        buffer = self._buffer
+        skip_empty_lines(buffer)
+        end = request_end(buffer, self._searched)
+        if end < 0 and len(buffer) <= MAX_HEAD:
+            self._wait_for_head()
+            return
+        if not 0 <= end <= MAX_HEAD:
+            self._refuse_size()
+            return
+        block = bytes(buffer[:end])
+        del buffer[:end]
+        self._searched = 0
+        try:
+            head = parse_request(block)
+        except BadHead as error:
+            self._turn_away(error.status, error.detail)
+            return
+        self._socket.alarm.clear()
+        self._phase = _Phase.SERVING
+        incoming = self._incoming = Incoming(head, self._socket, self._limits, self._is_last)
+        if buffer and not incoming.body_came:
+            more = bytes(buffer)
+            buffer.clear()
+            buffer += incoming.feed(more)
+        self._hold_back(incoming)
+        if self._eof:
+            incoming.ended()
+        self._task = self._loop.create_task(self._run(incoming))
+
+    def _wait_for_head(self) -> None:
+        buffer = self._buffer
+        if self._eof:
+            self._close()
+        elif _BARE_LF.search(buffer, self._searched) is not None:
+            self._turn_away(400, "A line of the request's head ends with a bare line feed.")
+        elif buffer:
+            self._searched = len(buffer)
+            if self._phase is _Phase.IDLE:
+                self._phase = _Phase.HEAD
+                self._socket.alarm.set(self._limits.head_timeout)
+
+    def _refuse_size(self) -> None:
+        line = self._buffer.find(b"\r\n")
+        if 0 <= line <= MAX_TARGET:
+            self._turn_away(431, f"The request's head is larger than {MAX_HEAD} bytes.")
+        else:
+            self._turn_away(414, f"The request's target is longer than {MAX_TARGET} bytes.")
+
+    def _is_last(self) -> bool:
+        """No request will follow the present one."""
+        return self._draining or (self._eof and not self._buffer)
+
+    def _hold_back(self, incoming: Incoming) -> None:
+        """Further requests that wait for their turn hold the client back; a body that is unread does so itself."""
+        if not incoming.body_came:
+            return
+        if len(self._buffer) > self._limits.buffer:
+            self._socket.pause_reading()
+        else:
+            self._socket.resume_reading()
+
+    async def _run(self, incoming: Incoming) -> None:
+        try:
+            await self._serve(incoming)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if not incoming.gone:
+                raise
+        except BadBody as error:
+            await self._say(incoming, 400, f"The request's body is malformed: {error}.")
+        except BodyTooLarge:
+            await self._say(incoming, 413, "The request's body is larger than is allowed here.")
+        except Exception as error:  # whatever it is, one request ends with it and not the process
+            self._failed(error)
+            await self._say(incoming, 500, "The request met a defect of the proxy.")
+        finally:
+            self._served(incoming)
+
+    async def _say(self, incoming: Incoming, status: int, detail: str) -> None:
+        if not incoming.started:
+            with contextlib.suppress(ClientGone):
+                await incoming.answer(self._refuse(status, detail))
+
+    def _served(self, incoming: Incoming) -> None:
+        self._incoming = self._task = None
+        if self._phase is not _Phase.SERVING:
+            return
+        if not incoming.answered:
+            incoming.abort()
+            self._reset()
+        elif incoming.closes or self._draining:
+            unasked = self._buffer or not incoming.body_came or incoming.head.keep_alive
+            self._end(still_sending=bool(unasked))
+        else:
+            self._phase = _Phase.IDLE
+            self._socket.alarm.set(self._limits.idle_timeout)
+            self._socket.resume_reading()
+            self._next()
+
+    # --------------------------------------------------------------------------------------------------------------- its end
+
+    def _late(self) -> None:
+        """The alarm rang."""
+        match self._phase:
+            case _Phase.IDLE:
+                self._close()
+            case _Phase.HEAD:
+                self._turn_away(408, "The request's head did not come in time.")
+            case _Phase.SERVING:
+                assert self._incoming is not None
+                self._late_body(self._incoming)
+            case _Phase.LINGERING:
+                self._linger_or_close()
+            case _Phase.CLOSED:
+                pass
+            case other:
+                assert_never(other)
+
+    def _late_body(self, incoming: Incoming) -> None:
+        if not incoming.waiting:
+            return
+        self._turn_away(408, "The request's body did not come in time.")
+        incoming.lost()
+
+    def _turn_away(self, status: int, detail: str) -> None:
+        """Refuse what came, in the proxy's own name, and end the connection."""
+        answer = self._refuse(status, detail)
+        self._socket.write(b"HTTP/1.1 %bConnection: close\r\n\r\n%b" % (answer.head, answer.body))
+        self._end(still_sending=True)
+
+    def _end(self, *, still_sending: bool) -> None:
+        """End the connection after the last answer. A close while the client is sending would reset it, and the reset would take
+        the answer with it (RFC 9112, section 9.6): so what it sends is read and dropped first."""
+        self._buffer.clear()
+        if self._eof or not still_sending:
+            self._close()
+            return
+        self._phase = _Phase.LINGERING
+        self._linger_until = self._loop.time() + self._limits.linger_total
+        self._socket.shut_writing()
+        self._socket.resume_reading()
+        self._linger()
+
+    def _linger(self) -> None:
+        left = self._linger_until - self._loop.time()
+        if left > 0:
+            self._socket.alarm.set(min(self._limits.linger, left))
+        else:
+            self._close()
+
+    def _linger_or_close(self) -> None:
+        if self._socket.unsent:
+            self._linger()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._phase = _Phase.CLOSED
+        self._socket.alarm.clear()
+        self._socket.close()
+
+    def _reset(self) -> None:
+        self._phase = _Phase.CLOSED
+        self._socket.reset()
+        if self._incoming is not None:
+            self._incoming.lost()

@@ -1,0 +1,411 @@
+"""Exchanges with the upstream. The outcome's type says what may have happened: NotSent, SentNoAnswer, or an answer.
+
+A byte counts as sent from the moment that it is handed to the transport. When an exchange has failed, its connection was aborted
+before the outcome is given (DESIGN.md section 4, *Stop, then say*)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from idemproxy.clocks import Clock, boottime
+from idemproxy.errors import IdemproxyError
+from idemproxy.http1.body import BadBody, BodyReader, CutShort
+from idemproxy.http1.heads import (
+    MAX_HEAD,
+    AnswerHead,
+    BadHead,
+    Framing,
+    answer_end,
+    answer_framing,
+    parse_answer,
+)
+from idemproxy.idempotency.messages import Fields, values
+from idemproxy.proxy.pool import Pool
+from idemproxy.proxy.upstream_socket import Ended, UpstreamSocket
+
+HAPPY_EYEBALLS: Final = 0.25
+
+
+class Unsent(Enum):
+    """Why not a byte was sent."""
+
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "connect timeout"
+    TLS = "TLS"
+    GUARD = "guard"
+    BODY = "the request's body broke"
+
+
+class Lost(Enum):
+    """How an exchange broke after a byte may have been sent."""
+
+    RESET = "reset"
+    CLOSED = "closed"
+    TIMEOUT = "timeout"
+    UNREADABLE = "unreadable"
+    GUARD = "guard"
+
+
+class Reuse(Enum):
+    """Whether a connection that was used before may be used."""
+
+    POOLED = "pooled"
+    FRESH = "fresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the upstream is: a host and port, or a unix socket's path."""
+
+    host: str
+    port: int
+    path: str | None
+    tls: ssl.SSLContext | None
+    server_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds to connect, to the answer's head, and between bytes; 0 waits for ever."""
+
+    connect: float
+    response: float
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Not one byte can have reached the upstream."""
+
+    reason: Unsent
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentNoAnswer:
+    """A byte may have reached the upstream, and no answer's head came whole. `answer_began`: some of it did."""
+
+    reason: Lost
+    detail: str
+    answer_began: bool
+
+
+class AnswerBroken(IdemproxyError):
+    """An answer's body did not come whole."""
+
+    def __init__(self, reason: Lost, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request to send. `head` holds its empty line. Pieces of a body are framed already. `guard` is asked right before the first
+    byte and before each further piece; `interim` gets each 1xx head."""
+
+    head: bytes
+    method: bytes
+    body: bytes | AsyncGenerator[bytes, None] | None
+    patience: Patience
+    guard: Callable[[], bool] | None
+    reuse: Reuse
+    interim: Callable[[AnswerHead], None]
+
+
+class _Guarded(Exception):
+    """The guard said no."""
+
+
+class Answering:
+    """An answer whose head came. `early`: before the request was sent whole."""
+
+    def __init__(
+        self, upstream: Upstream, socket: UpstreamSocket, head: AnswerHead, framing: Framing, early: bool, idle: float
+    ) -> None:
+        self.head = head
+        self.framing = framing
+        self.early = early
+        self._upstream = upstream
+        self._socket: UpstreamSocket | None = socket
+        self._idle = idle
+        self._reader = BodyReader(framing)
+        self._pieces: list[bytes] = []
+        self._over()
+
+    @property
+    def trailers(self) -> Fields:
+        """The trailers, once the body is whole."""
+        return self._reader.trailers
+
+    async def piece(self) -> bytes | None:
+        """The next piece of the body, None when it is whole. A call that is cancelled loses nothing. Raises AnswerBroken."""
+        while not self._pieces:
+            if self._reader.complete:
+                return None
+            await self._read()
+        return self._pieces.pop(0)
+
+    def close(self) -> None:
+        """Drop what is left of the exchange."""
+        if self._socket is not None:
+            self._socket.abort()
+            self._socket = None
+
+    async def _read(self) -> None:
+        socket = self._socket
+        if socket is None:
+            raise AnswerBroken(Lost.CLOSED, "the exchange was closed")
+        if not socket.received:
+            if socket.ended is not Ended.NOT:
+                self._at_end(socket)
+                return
+            try:
+                async with asyncio.timeout(self._idle or None):
+                    await socket.more()
+            except TimeoutError:
+                self.close()
+                raise AnswerBroken(Lost.TIMEOUT, "the upstream fell silent in its answer") from None
+            return
+        self._feed(socket)
+
+    def _feed(self, socket: UpstreamSocket) -> None:
+        data = bytes(socket.received)
+        socket.received.clear()
+        try:
+            self._pieces += self._reader.feed(data)
+        except BadBody as error:
+            self.close()
+            raise AnswerBroken(Lost.UNREADABLE, str(error)) from None
+        self._over()
+
+    def _at_end(self, socket: UpstreamSocket) -> None:
+        try:
+            if socket.ended is Ended.RESET:
+                raise CutShort("the upstream reset the connection in its answer")
+            self._reader.end()
+        except CutShort as error:
+            self.close()
+            raise AnswerBroken(Lost.RESET if socket.ended is Ended.RESET else Lost.CLOSED, str(error)) from None
+        self.close()
+
+    def _over(self) -> None:
+        """The connection goes back before the last piece is given, so that the next request may use it."""
+        socket = self._socket
+        if socket is None or not self._reader.complete:
+            return
+        if socket.received and not self._reader.rest:
+            return
+        self._socket = None
+        if self.early or self._reader.rest or not self.head.keep_alive:
+            socket.abort()
+        else:
+            self._upstream.give_back(socket, _keep_alive_limit(self.head))
+
+
+class Upstream:
+    """The upstream and the connections to it."""
+
+    def __init__(self, origin: Origin, clock: Clock = boottime) -> None:
+        self._origin = origin
+        self._pool: Pool[UpstreamSocket] = Pool(UpstreamSocket.abort, clock)
+
+    async def exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering:
+        """Send a request and wait for its answer's head. Cancelled, it drops its connection."""
+        connected = await self._connected(outgoing)
+        if isinstance(connected, NotSent):
+            return connected
+        if outgoing.guard is not None and not outgoing.guard():
+            self.give_back(connected, None)
+            return NotSent(Unsent.GUARD, "the lease may have lapsed before the first byte")
+        kept = False
+        try:
+            outcome = await _Exchange(self, connected, outgoing).run()
+            kept = isinstance(outcome, Answering)
+            return outcome
+        finally:
+            if not kept:
+                connected.abort()
+
+    def give_back(self, socket: UpstreamSocket, limit: float | None) -> None:
+        """A connection whose exchange is over. `limit` is how long the upstream keeps it, in seconds."""
+        if socket.usable:
+            self._pool.keep(socket, limit)
+        else:
+            socket.abort()
+
+    def close(self) -> None:
+        """Drop every idle connection."""
+        self._pool.close()
+
+    async def _connected(self, outgoing: Outgoing) -> UpstreamSocket | NotSent:
+        if outgoing.reuse is Reuse.POOLED:
+            while (socket := self._pool.take()) is not None:
+                if socket.usable:
+                    return socket
+                socket.abort()
+        try:
+            async with asyncio.timeout(outgoing.patience.connect or None):
+                return await self._connect()
+        except TimeoutError:
+            return NotSent(Unsent.TIMEOUT, "no connection in time")
+        except ssl.SSLError as error:
+            return NotSent(Unsent.TLS, f"TLS: {error.reason or 'failed'}")
+        except OSError as error:
+            return NotSent(Unsent.UNREACHABLE, error.strerror or "cannot be reached")
+
+    async def _connect(self) -> UpstreamSocket:
+        loop, origin = asyncio.get_running_loop(), self._origin
+        if origin.path is not None:
+            _, socket = await loop.create_unix_connection(UpstreamSocket, origin.path)
+            return socket
+        _, socket = await loop.create_connection(
+            UpstreamSocket,
+            origin.host,
+            origin.port,
+            ssl=origin.tls,
+            server_hostname=origin.server_name,
+            happy_eyeballs_delay=HAPPY_EYEBALLS,
+        )
+        return socket
+
+
+class _Exchange:
+    """One request on one connection, from its first byte to its answer's head."""
+
+    def __init__(self, upstream: Upstream, socket: UpstreamSocket, outgoing: Outgoing) -> None:
+        self._upstream = upstream
+        self._socket = socket
+        self._outgoing = outgoing
+
+    async def run(self) -> SentNoAnswer | Answering:
+        """The first bytes are written before anything is awaited: the guard was asked just now."""
+        body = self._outgoing.body
+        sending: asyncio.Task[None] | None = None
+        if body is None or isinstance(body, bytes):
+            self._socket.transport.write(self._outgoing.head + (body or b""))
+            if self._socket.unsent:
+                sending = asyncio.ensure_future(self._flush())
+        else:
+            self._socket.transport.write(self._outgoing.head)
+            sending = asyncio.ensure_future(self._send(body))
+        try:
+            return await self._answer(sending)
+        finally:
+            if sending is not None:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+
+    async def _flush(self) -> None:
+        """What the kernel did not take at once goes out piece by piece: the guard watches it."""
+        while self._socket.unsent and self._socket.ended is Ended.NOT:
+            self._check()
+            await asyncio.sleep(0.01)
+
+    async def _send(self, body: AsyncGenerator[bytes, None]) -> None:
+        async with contextlib.aclosing(body):
+            async for piece in body:
+                async with asyncio.timeout(self._outgoing.patience.idle or None):
+                    await self._socket.writable()
+                self._check()
+                if piece:
+                    self._socket.transport.write(piece)
+
+    def _check(self) -> None:
+        if self._outgoing.guard is not None and not self._outgoing.guard():
+            self._socket.abort()
+            raise _Guarded
+
+    async def _answer(self, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering:
+        socket, start = self._socket, 0
+        while True:
+            end = answer_end(socket.received, start)
+            if end > MAX_HEAD or (end < 0 and len(socket.received) > MAX_HEAD):
+                return self._lost(Lost.UNREADABLE, "the upstream's head is too large")
+            if end >= 0:
+                found = self._head(end, sending)
+                if found is not None:
+                    return found
+                start = 0
+                continue
+            start = len(socket.received)
+            lost = await self._wait(sending)
+            if lost is not None:
+                return lost
+
+    async def _wait(self, sending: asyncio.Task[None] | None) -> SentNoAnswer | None:
+        """Until something more came; the outcome, where nothing will."""
+        socket, patience = self._socket, self._outgoing.patience
+        if socket.ended is not Ended.NOT:
+            reset = socket.ended is Ended.RESET
+            return self._lost(
+                Lost.RESET if reset else Lost.CLOSED, "the upstream closed the connection without an answer"
+            )
+        try:
+            if sending is None:
+                async with asyncio.timeout(patience.response or None):
+                    await socket.more()
+                return None
+            return await self._wait_while_sending(sending)
+        except TimeoutError:
+            return self._lost(Lost.TIMEOUT, "the upstream did not answer in time")
+
+    async def _wait_while_sending(self, sending: asyncio.Task[None]) -> SentNoAnswer | None:
+        more = asyncio.ensure_future(self._socket.more())
+        try:
+            await asyncio.wait([more, sending], return_when=asyncio.FIRST_COMPLETED)
+            if more.done():
+                return None
+            try:
+                sending.result()
+            except _Guarded:
+                return self._lost(Lost.GUARD, "the lease may have lapsed while the request was sent")
+            except TimeoutError:
+                return self._lost(Lost.TIMEOUT, "the upstream stopped reading the request")
+            except (IdemproxyError, OSError):
+                return self._lost(Lost.CLOSED, "the request's body broke")
+            async with asyncio.timeout(self._outgoing.patience.response or None):
+                await more
+            return None
+        finally:
+            more.cancel()
+            await asyncio.gather(more, return_exceptions=True)
+
+    def _head(self, end: int, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering | None:
+        """Read the head that came; None where it was an interim answer's."""
+        socket = self._socket
+        block = bytes(socket.received[:end])
+        del socket.received[:end]
+        try:
+            head = parse_answer(block)
+            framing = answer_framing(head, self._outgoing.method)
+        except BadHead as error:
+            return self._lost(Lost.UNREADABLE, error.detail)
+        if head.status == 101:
+            return self._lost(Lost.UNREADABLE, "the upstream switched protocols unasked")
+        if head.status < 200:
+            self._outgoing.interim(head)
+            return None
+        early = sending is not None and not (sending.done() and not sending.cancelled() and sending.exception() is None)
+        return Answering(self._upstream, socket, head, framing, early, self._outgoing.patience.idle)
+
+    def _lost(self, reason: Lost, detail: str) -> SentNoAnswer:
+        self._socket.abort()
+        return SentNoAnswer(reason, detail, bool(self._socket.received))
+
+
+_LIMIT: Final = re.compile(rb"timeout=(\d{1,6})")
+
+
+def _keep_alive_limit(head: AnswerHead) -> float | None:
+    """Seconds, of `Keep-Alive: timeout=` (RFC 2068, section 19.7.1)."""
+    for value in values(head.fields, b"keep-alive"):
+        if (found := _LIMIT.search(value)) is not None:
+            return float(found[1])
+    return None

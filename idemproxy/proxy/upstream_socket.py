@@ -1,0 +1,118 @@
+"""One connection to the upstream: bytes, flow control and one timer. It knows whether a byte was written."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from enum import Enum, auto
+from typing import Final
+
+HIGH_WATER: Final = 65_536
+
+
+class Ended(Enum):
+    """How a connection came to its end."""
+
+    NOT = auto()
+    EOF = auto()
+    RESET = auto()
+
+
+class UpstreamSocket(asyncio.Protocol):
+    """Collects what comes; one reader at a time waits for it."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.ended = Ended.NOT
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._paused_writing = False
+        self._paused_reading = False
+
+    # ---------------------------------------------------------------------------------------------------- asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(HIGH_WATER)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        if len(self.received) > HIGH_WATER and not self._paused_reading:
+            self._paused_reading = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        if self.ended is Ended.NOT:
+            self.ended = Ended.EOF
+        self._wake()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.ended is Ended.NOT:
+            self.ended = Ended.EOF if exc is None else Ended.RESET
+        self._wake()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._paused_writing = True
+
+    def resume_writing(self) -> None:
+        self._paused_writing = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    # ------------------------------------------------------------------------------------------------------------------- use
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        assert self._transport is not None, "not connected"
+        return self._transport
+
+    @property
+    def usable(self) -> bool:
+        """Nothing has come that nobody asked for, also not in the kernel: bytes or an end there mean that the upstream is done
+        with this connection (FORWARDING.md, points 17 and 18)."""
+        if self.received or self.ended is not Ended.NOT or self.transport.is_closing():
+            return False
+        found = self.transport.get_extra_info("socket")
+        if found is None:
+            return True
+        poll = select.poll()
+        poll.register(found.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return not poll.poll(0)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written that the kernel has not taken yet."""
+        return self.transport.get_write_buffer_size()
+
+    async def writable(self) -> None:
+        """Wait until the upstream takes more, or the connection has ended."""
+        while self._paused_writing and self.ended is not Ended.RESET and not self.transport.is_closing():
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    async def more(self) -> None:
+        """Wait until something more came, or the connection ended. A wait that is cancelled loses nothing."""
+        if self._paused_reading and len(self.received) <= HIGH_WATER:
+            self._paused_reading = False
+            self.transport.resume_reading()
+        if self.ended is not Ended.NOT:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def abort(self) -> None:
+        """Nothing more is sent or read."""
+        self.transport.abort()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,368 @@
+"""An owner's life against a store that fails at chosen moments: what is sent, what is recorded, what the client gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from idemproxy.errors import StoreAmbiguous, StoreUnavailable
+from idemproxy.execution import Answered, Delivery, Failed, Forward, Operation
+from idemproxy.http1.heads import AnswerHead, parse_request
+from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition
+from idemproxy.idempotency.problems import Slug
+from idemproxy.idempotency.record import OnUnknown, Reason, State
+from idemproxy.idempotency.routes import Match, OnStoreFailure, Rule
+from idemproxy.ownership import Fenced, NotWon, Ownership, StoreDown
+from idemproxy.stores.base import Claim, Claimed, Found, Missing, SettleRelease, TakeOver
+from idemproxy.stores.semantics import EMPTY
+from tests.stores.memory import MemoryStore
+
+ID = "ab" * 32
+RULE = Rule("charges", Match(frozenset({b"POST"}), "/v1/charges"), lease=3_000, ttl=60_000)
+ANSWER = Answer(201, b"201 Created\r\nContent-Length: 2\r\n", b"ok")
+WHOLE: tuple[Transition, Delivery] = (Complete(ANSWER), Answered(ANSWER, "completed"))
+HEAD = parse_request(b"POST /v1/charges HTTP/1.1\r\nHost: api\r\nContent-Length: 2\r\n\r\n")
+
+
+def ignore(head: AnswerHead) -> None:
+    """No client to tell."""
+
+
+def operation(rule: Rule = RULE) -> Operation:
+    return Operation(ID, b"f" * 32, "r", rule, HEAD, b"{}", (), ignore)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class World:
+    """An ownership, its store and an upstream that counts what is sent to it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(self.clock)
+        self.sent: list[int] = []
+        self.respond: Callable[[Forward], Awaitable[tuple[Transition, Delivery]]] = self.at_once
+        self._number = 0
+        self.ownership = Ownership(self.store, self._forward, self.clock, self._token)
+
+    async def at_once(self, forward: Forward) -> tuple[Transition, Delivery]:
+        return WHOLE
+
+    async def _forward(self, forward: Forward) -> tuple[Transition, Delivery]:
+        if not forward.guard():
+            return Free(), Failed.lost(Reason.GUARD, forward.operation.rule)
+        self.sent.append(forward.attempt)
+        return await self.respond(forward)
+
+    def _token(self) -> bytes:
+        self._number += 1
+        return self._number.to_bytes(16, "big")
+
+    def state(self) -> State | None:
+        record = self.store.slots.get(ID, EMPTY).record
+        return None if record is None else record.state
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_executes_records_then_answers(world: World) -> None:
+    async def respond(forward: Forward) -> tuple[Transition, Delivery]:
+        assert world.state() is State.PROCESSING
+        return WHOLE
+
+    world.respond = respond
+    owner = world.ownership.begin(operation(), None)
+    assert await owner.first == WHOLE[1]
+    assert world.state() is State.COMPLETED
+    assert await owner.ended is None
+    assert world.ownership.executing(ID) is None
+    assert world.sent == [1]
+
+
+async def test_a_claim_whose_reply_was_lost_is_asked_again_and_owns(world: World) -> None:
+    async def lose(command: str) -> None:
+        if world.store.asked.count("claim") == 1 and command == "claim":
+            raise StoreAmbiguous("no reply")
+
+    world.store.after = lose
+    owner = world.ownership.begin(operation(), None)
+    assert await owner.first == WHOLE[1]
+    assert world.store.asked.count("claim") == 2
+    assert world.sent == [1]
+
+
+async def test_a_claim_that_stays_unconfirmed_is_taken_back_and_sends_nothing(world: World) -> None:
+    async def lose(command: str) -> None:
+        if command == "claim":
+            raise StoreAmbiguous("no reply")
+
+    world.store.after = lose
+    owner = world.ownership.begin(operation(), None)
+    assert await owner.first == StoreDown()
+    await world.ownership.idle()
+    assert world.sent == []
+    assert await world.store.get(ID) == Missing()
+    world.store.after = lambda _: asyncio.sleep(0)
+    again = world.ownership.begin(operation(), None)
+    assert await again.first == WHOLE[1]
+
+
+async def test_a_doubtful_claim_that_was_not_won_is_taken_back(world: World) -> None:
+    """Its first asking may still be on its way: applied after the other owner's release, it would wedge the key."""
+    other = Claim(b"other-owner-----", b"f" * 32, "r", "charges", OnUnknown.BLOCK, 3_000, 60_000)
+
+    async def lose_first(command: str) -> None:
+        if command == "claim" and world.store.asked.count("claim") == 1:
+            world.store.before = lambda _: asyncio.sleep(0)
+            await world.store.claim(ID, other)
+            raise StoreAmbiguous("never arrived")
+
+    world.store.before = lose_first
+    owner = world.ownership.begin(operation(), None)
+    outcome = await owner.first
+    assert isinstance(outcome, NotWon)
+    assert isinstance(outcome.fact, Found)
+    await world.ownership.idle()
+    assert "take_back" in world.store.asked
+    assert world.sent == []
+
+
+async def test_a_store_that_is_down_fails_closed_and_tells_the_followers(world: World) -> None:
+    async def down(command: str) -> None:
+        raise StoreUnavailable("refused")
+
+    world.store.before = down
+    owner = world.ownership.begin(operation(), None)
+    assert await owner.first == StoreDown()
+    assert await owner.ended == StoreDown()
+    assert world.sent == []
+
+
+async def test_fail_open_executes_and_still_completes(world: World) -> None:
+    async def claims_fail(command: str) -> None:
+        if command == "claim":
+            raise StoreUnavailable("refused")
+
+    world.store.before = claims_fail
+    owner = world.ownership.begin(operation(replace(RULE, on_store_failure=OnStoreFailure.FAIL_OPEN)), None)
+    assert await owner.first == WHOLE[1]
+    await world.ownership.idle()
+    assert world.sent == [1]
+    assert world.state() is State.COMPLETED
+
+
+async def test_fail_open_does_not_execute_beside_an_owner_of_the_same_process(world: World) -> None:
+    release = asyncio.Event()
+
+    async def held(forward: Forward) -> tuple[Transition, Delivery]:
+        await release.wait()
+        return WHOLE
+
+    world.respond = held
+    rule = replace(RULE, on_store_failure=OnStoreFailure.FAIL_OPEN)
+    first = world.ownership.begin(operation(rule), None)
+    while not world.sent:
+        await asyncio.sleep(0)
+    assert world.ownership.executing(ID) is first
+    release.set()
+    await world.ownership.idle()
+
+
+async def test_the_client_gets_the_answer_when_the_store_is_lost_and_the_end_is_asked_until_acknowledged(world: World) -> None:
+    failures = 3
+
+    async def fail_complete(command: str) -> None:
+        nonlocal failures
+        if command == "complete" and failures:
+            failures -= 1
+            raise StoreAmbiguous("no reply")
+
+    world.store.before = fail_complete
+    owner = world.ownership.begin(operation(), None)
+    assert await owner.first == WHOLE[1]
+    assert world.ownership.executing(ID) is owner, "a duplicate must be held until the end is acknowledged"
+    await world.ownership.idle()
+    assert world.state() is State.COMPLETED
+    assert world.ownership.executing(ID) is None
+
+
+async def test_a_wiped_store_is_written_anew_and_does_not_execute_again(world: World) -> None:
+    async def wiped(forward: Forward) -> tuple[Transition, Delivery]:
+        world.store.slots.clear()
+        return WHOLE
+
+    world.respond = wiped
+    owner = world.ownership.begin(operation(), None)
+    assert await owner.first == WHOLE[1]
+    assert world.state() is State.COMPLETED
+
+
+async def test_nothing_is_written_anew_past_the_ttl(world: World) -> None:
+    async def wiped(forward: Forward) -> tuple[Transition, Delivery]:
+        world.store.slots.clear()
+        world.clock.now += 61
+        return WHOLE
+
+    world.respond = wiped
+    owner = world.ownership.begin(operation(), None)
+    assert isinstance(await owner.first, Fenced)
+    assert world.state() is None
+
+
+async def test_an_owner_that_was_taken_over_records_nothing_and_is_fenced(world: World) -> None:
+    async def taken(forward: Forward) -> tuple[Transition, Delivery]:
+        world.clock.now += 4
+        record = world.store.slots[ID].record
+        assert record is not None
+        seen = TakeOver(b"the-next-owner--", record.token, record.version, 3_000, 60_000)
+        assert await world.store.take_over(ID, seen) == Claimed(2, 2)
+        return WHOLE
+
+    world.respond = taken
+    owner = world.ownership.begin(operation(), None)
+    assert isinstance(await owner.first, Fenced)
+    assert world.state() is State.PROCESSING
+
+
+async def test_a_late_owner_that_nobody_replaced_completes(world: World) -> None:
+    async def late(forward: Forward) -> tuple[Transition, Delivery]:
+        world.clock.now += 30
+        return WHOLE
+
+    world.respond = late
+    owner = world.ownership.begin(operation(), None)
+    assert await owner.first == WHOLE[1]
+    assert world.state() is State.COMPLETED
+
+
+async def test_an_operators_release_on_an_old_look_is_refused(world: World) -> None:
+    await world.store.claim(ID, Claim(b"dead-owner------", b"f" * 32, "r", "charges", OnUnknown.RETRY, 3_000, 60_000))
+    world.clock.now += 4
+    look = await world.store.get(ID)
+    assert isinstance(look, Found)
+    owner = world.ownership.begin(operation(), (look.record.token, look.record.version))
+    assert await owner.first == WHOLE[1]
+    refused = await world.store.settle(ID, SettleRelease(look.record.version, 60_000))
+    assert isinstance(refused, Found)
+    assert world.state() is State.COMPLETED
+    assert world.sent == [2]
+
+
+async def test_the_guard_holds_back_an_owner_that_stalled_between_claim_and_send(world: World) -> None:
+    async def stall(command: str) -> None:
+        if command == "claim":
+            world.clock.now += 2.8
+
+    world.store.after = stall
+    owner = world.ownership.begin(operation(), None)
+    outcome = await owner.first
+    assert world.sent == []
+    assert isinstance(outcome, Failed)
+    assert await world.store.get(ID) == Missing()
+
+
+async def test_drain_releases_what_was_not_sent_and_leaves_the_rest_unknown(world: World) -> None:
+    async def never(forward: Forward) -> tuple[Transition, Delivery]:
+        await asyncio.get_running_loop().create_future()
+        return WHOLE
+
+    world.respond = never
+    owner = world.ownership.begin(operation(), None)
+    while not world.sent:
+        await asyncio.sleep(0)
+    world.ownership.cut()
+    outcome = await owner.first
+    assert isinstance(outcome, Failed)
+    assert outcome.problem.slug is Slug.SHUTTING_DOWN
+    assert world.state() is State.UNKNOWN
+    assert owner.sent
+
+
+async def test_drain_before_sending_frees_the_key(world: World) -> None:
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(command: str) -> None:
+        if command == "claim":
+            arrived.set()
+            await go.wait()
+
+    world.store.after = hold
+    owner = world.ownership.begin(operation(), None)
+    await arrived.wait()
+    world.ownership.cut()
+    go.set()
+    outcome = await owner.first
+    assert isinstance(outcome, Failed)
+    assert outcome.problem.slug is Slug.SHUTTING_DOWN
+    assert world.sent == []
+    assert await world.store.get(ID) == Missing()
+
+
+async def test_a_defect_in_the_forward_never_says_that_nothing_was_executed(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def defect(forward: Forward) -> tuple[Transition, Delivery]:
+        raise ZeroDivisionError
+
+    world.respond = defect
+    owner = world.ownership.begin(operation(), None)
+    outcome = await owner.first
+    assert isinstance(outcome, Failed)
+    assert outcome.problem.slug is Slug.UPSTREAM_FAILED
+    assert world.state() is State.PROCESSING
+    assert await owner.ended is None
+
+
+async def test_a_release_after_an_earlier_attempt_leaves_unknown(world: World) -> None:
+    await world.store.claim(ID, Claim(b"dead-owner------", b"f" * 32, "r", "charges", OnUnknown.RETRY, 3_000, 60_000))
+    world.clock.now += 4
+
+    async def unsent(forward: Forward) -> tuple[Transition, Delivery]:
+        return Free(), Failed.lost(Reason.RESET, RULE)
+
+    world.respond = unsent
+    look = await world.store.get(ID)
+    assert isinstance(look, Found)
+    owner = world.ownership.begin(operation(), (look.record.token, look.record.version))
+    await owner.first
+    await world.ownership.idle()
+    assert world.state() is State.UNKNOWN
+
+
+async def test_a_lost_answer_is_unknown(world: World) -> None:
+    async def lost(forward: Forward) -> tuple[Transition, Delivery]:
+        return LeaveUnknown(Reason.RESET), Failed.lost(Reason.RESET, RULE)
+
+    world.respond = lost
+    owner = world.ownership.begin(operation(), None)
+    await owner.first
+    assert world.state() is State.UNKNOWN
+
+
+async def test_the_lease_is_renewed_while_the_owner_works(world: World) -> None:
+    done = asyncio.Event()
+
+    async def long(forward: Forward) -> tuple[Transition, Delivery]:
+        await done.wait()
+        return WHOLE
+
+    world.respond = long
+    owner = world.ownership.begin(operation(replace(RULE, lease=300)), None)
+    async with asyncio.timeout(20):
+        while world.store.asked.count("renew") < 3:
+            await asyncio.sleep(0.01)
+    done.set()
+    assert await owner.first == WHOLE[1]
