@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any, Final
 
 from idemproxy import config, records
 from idemproxy.errors import ConfigError
+from idemproxy.idempotency.identity import short_id
 from idemproxy.idempotency.record import State
-from idemproxy.records import Seen
+from idemproxy.idempotency.routes import Rule
+from idemproxy.records import NoSuchRecord, Seen
 from idemproxy.stores.base import Store
-from idemproxy.stores.opening import open_store
 
 DEFAULT_TTL: Final = 86_400_000
 """Milliseconds that a settled record is kept whose rule is not known."""
@@ -31,12 +33,12 @@ Commands = Any
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the records are, and how long each rule keeps its own (milliseconds)."""
+    """Where the records are, and the rules that made them, as far as they are known. `timeout` is milliseconds."""
 
     store: str
     namespace: str
     timeout: int
-    ttls: Mapping[str, int]
+    rules: tuple[Rule, ...]
 
 
 def add(commands: Commands) -> None:
@@ -130,6 +132,8 @@ def _act(act: Act) -> Callable[[argparse.Namespace], int]:
 
 
 async def _on_store(act: Act, arguments: argparse.Namespace) -> int:
+    from idemproxy.stores.opening import open_store  # here: the other commands start without the stores' libraries
+
     place = _place(arguments)
     store = await open_store(place.store, namespace=place.namespace, timeout_ms=place.timeout)
     try:
@@ -139,15 +143,14 @@ async def _on_store(act: Act, arguments: argparse.Namespace) -> int:
 
 
 def _place(arguments: argparse.Namespace) -> Place:
-    if arguments.config is not None:
-        if arguments.namespace is not None:
-            arguments.parser.error("argument --namespace: only with --store; with --config, it is the file's")
-        settings = config.load(arguments.config, os.environ)
-        ttls = {rule.name: rule.ttl for rule in settings.rules}
-        place = Place(settings.store, settings.namespace, max(settings.store_timeout, PATIENCE), ttls)
+    if arguments.config is None:
+        settings = config.without_file("http://upstream.invalid", None, arguments.store, None, os.environ)
+        place = Place(settings.store, arguments.namespace or "default", PATIENCE, settings.rules)
+    elif arguments.namespace is not None:
+        arguments.parser.error("argument --namespace: only with --store; with --config, it is the file's")
     else:
-        store = config.without_file("http://upstream.invalid", None, arguments.store, None, os.environ).store
-        place = Place(store, arguments.namespace or "default", PATIENCE, {})
+        settings = config.load(arguments.config, os.environ)
+        place = Place(settings.store, settings.namespace, max(settings.store_timeout, PATIENCE), settings.rules)
     scheme, _, path = place.store.partition(":")
     if scheme == "sqlite" and not Path(path).exists():
         raise ConfigError(f"{path}: there is no such store; it is made by the first `idemproxy run` that names it")
@@ -173,8 +176,11 @@ async def _list(arguments: argparse.Namespace, store: Store, _: Place) -> int:
     return 0
 
 
-async def _show(arguments: argparse.Namespace, store: Store, _: Place) -> int:
-    seen = await records.find(store, arguments.id)
+async def _show(arguments: argparse.Namespace, store: Store, place: Place) -> int:
+    if arguments.key is None:
+        seen = await records.find(store, arguments.id)
+    else:
+        seen = await _by_key(arguments, store, place)
     shown = records.plain(seen, show_body=arguments.show_body)
     if arguments.json:
         print(json.dumps(shown))
@@ -187,26 +193,36 @@ async def _show(arguments: argparse.Namespace, store: Store, _: Place) -> int:
     return 0
 
 
+async def _by_key(arguments: argparse.Namespace, store: Store, place: Place) -> Seen:
+    """The record of the operation that a client names so, under whichever rule."""
+    key, scope = os.fsencode(arguments.key), [os.fsencode(value) for value in arguments.scope]
+    ids = {records.id_of(rule, place.namespace, key, scope): None for rule in place.rules}
+    for record_id in ids:
+        with contextlib.suppress(NoSuchRecord):
+            return await records.look(store, record_id)
+    raise NoSuchRecord("there is no record of that key in that scope (see --scope), or it has expired or was released")
+
+
 async def _resolve(arguments: argparse.Namespace, store: Store, place: Place) -> int:
     if arguments.release and (arguments.header or arguments.body is not None or arguments.body_file is not None):
         arguments.parser.error("argument --header, --body, --body-file: only with --complete")
     seen = await records.find(store, arguments.id)
     version = _version(arguments, seen)
-    ttl = place.ttls.get(seen.record.rule, DEFAULT_TTL)
+    ttl = next((rule.ttl for rule in place.rules if rule.name == seen.record.rule), DEFAULT_TTL)
     if arguments.release:
         await records.release(store, seen.record_id, version, ttl)
-        print(f"{records.short(seen.record_id)} released: the next request with its key executes")
+        print(f"{short_id(seen.record_id)} released: the next request with its key executes")
         return 0
     answer = records.answer_of(arguments.complete, arguments.header, _body(arguments))
     state = await records.complete(store, seen.record_id, version, answer, ttl)
-    print(f"{records.short(seen.record_id)} {state.name.lower()} with {answer.status}: every retry gets this answer")
+    print(f"{short_id(seen.record_id)} {state.name.lower()} with {answer.status}: every retry gets this answer")
     return 0
 
 
 async def _delete(arguments: argparse.Namespace, store: Store, _: Place) -> int:
     seen = await records.find(store, arguments.id)
     await records.delete(store, seen.record_id, _version(arguments, seen))
-    print(f"{records.short(seen.record_id)} deleted: the next request with its key executes")
+    print(f"{short_id(seen.record_id)} deleted: the next request with its key executes")
     return 0
 
 
@@ -233,7 +249,7 @@ def _row(seen: Seen) -> tuple[str, ...]:
     why = shown["reason"] or "-"
     state = seen.state.name.lower()
     return (
-        records.short(seen.record_id),
+        short_id(seen.record_id),
         state,
         record.rule,
         str(record.attempt),

@@ -16,6 +16,7 @@ import structlog
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.execution import Delivery, Failed, Forward, Operation, Streaming
+from idemproxy.forwarding import unreachable
 from idemproxy.idempotency.identity import short_id
 from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition
 from idemproxy.idempotency.problems import Problem, Slug
@@ -185,6 +186,9 @@ class Owner:
             if not self.draining:
                 raise
             return self._drained()
+        except Exception as error:
+            log.exception("forward failed", rule=self.operation.rule.name, id=self._short, exc_info=error)
+            return self._defect()
         finally:
             self._sending = None
 
@@ -194,6 +198,12 @@ class Owner:
             return LeaveUnknown(Reason.DRAINED), Failed.lost(Reason.DRAINED, rule)
         detail = "The proxy is shutting down; the request was not sent. Send it again with the same key."
         return Free(), Failed(Problem(Slug.SHUTTING_DOWN, detail, rule.retry_after), "released")
+
+    def _defect(self) -> tuple[Transition, Delivery]:
+        rule = self.operation.rule
+        if self.sent:
+            return LeaveUnknown(Reason.NONE), Failed.lost(Reason.NONE, rule)
+        return Free(), Failed(unreachable(rule.retry_after), "released")
 
     # ----------------------------------------------------------------------------------------------------- lease and guard
 

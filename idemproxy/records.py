@@ -6,14 +6,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, assert_never
 
 from idemproxy.errors import IdemproxyError
+from idemproxy.idempotency import identity
+from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, scope_values, short_id
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import Reason, Record, State, Tombstone
+from idemproxy.idempotency.routes import HeaderScope, Rule
 from idemproxy.stores.base import (
     Dead,
     Done,
@@ -35,7 +38,6 @@ PREFIX_DIGITS: Final = 8
 """The fewest digits that an id can be shortened to."""
 
 _PAGE: Final = 500
-_SHORT: Final = 12
 
 
 class NoSuchRecord(IdemproxyError):
@@ -131,7 +133,7 @@ async def look(store: Store, record_id: str) -> Seen:
             return Seen(record_id, record, lease_left)
         case Missing():
             raise NoSuchRecord(
-                f"there is no record {short(record_id)}: it has expired, was released, or is in another store or namespace"
+                f"there is no record {short_id(record_id)}: it has expired, was released, or is in another store or namespace"
             )
         case Locked(lease_left):
             raise ActRefused(
@@ -141,9 +143,19 @@ async def look(store: Store, record_id: str) -> Seen:
             assert_never(other)
 
 
-def short(record_id: str) -> str:
-    """An id as log lines have it."""
-    return record_id[:_SHORT]
+def id_of(rule: Rule, namespace: str, key: bytes, scope: Sequence[bytes]) -> str:
+    """The id of the operation that a client names so: `scope` are the values of the header fields in the rule's scope, in its order;
+    one that is not given was absent. Raises AmbiguousId for what cannot be a key."""
+    match read_key(rule, tuple((name, key) for name in rule.key.headers)):
+        case Key(value):
+            names = (part.name for part in rule.scope if isinstance(part, HeaderScope))
+            return identity.record_id(namespace, scope_values(rule, tuple(zip(names, scope, strict=False))), value)
+        case BadKey(detail):
+            raise AmbiguousId(detail.removesuffix(" Nothing was executed."))
+        case NoKey():
+            raise AmbiguousId(f"rule {rule.name} reads no key")
+        case other:
+            assert_never(other)
 
 
 # ------------------------------------------------------------------------------------------------------------------- settling
@@ -172,7 +184,7 @@ async def _settle(store: Store, record_id: str, settlement: Settlement) -> State
             return state
         case Missing() | Dead():
             raise NoSuchRecord(
-                f"there is no record {short(record_id)} any more: it has expired or was released meanwhile"
+                f"there is no record {short_id(record_id)} any more: it has expired or was released meanwhile"
             )
         case Locked(lease_left):
             raise ActRefused(_executing(record_id, lease_left))
@@ -181,11 +193,11 @@ async def _settle(store: Store, record_id: str, settlement: Settlement) -> State
                 raise ActRefused(_executing(record_id, lease_left))
             if record.version != settlement.seen_version:
                 raise ActRefused(
-                    f"record {short(record_id)} changed since it was read (version {settlement.seen_version}, now {record.version}): "
+                    f"record {short_id(record_id)} changed since it was read (version {settlement.seen_version}, now {record.version}): "
                     "look at it again"
                 )
             raise ActRefused(
-                f"record {short(record_id)} is {record.state.name.lower()}: only an unknown outcome can be given an answer"
+                f"record {short_id(record_id)} is {record.state.name.lower()}: only an unknown outcome can be given an answer"
             )
         case other:
             assert_never(other)
@@ -193,7 +205,7 @@ async def _settle(store: Store, record_id: str, settlement: Settlement) -> State
 
 def _executing(record_id: str, lease_left: int) -> str:
     return (
-        f"record {short(record_id)} is being executed: its owner is alive, and its lease runs {lease_left / 1000:.1f} s more unless "
+        f"record {short_id(record_id)} is being executed: its owner is alive, and its lease runs {lease_left / 1000:.1f} s more unless "
         "it is renewed; wait for its end"
     )
 

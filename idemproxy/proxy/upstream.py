@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from aiohappyeyeballs import start_connection
+
 from idemproxy.clocks import Clock, boottime
 from idemproxy.errors import IdemproxyError
-from idemproxy.http1.body import BadBody, BodyReader, CutShort
+from idemproxy.http1.body import AnswerBodyReader, BadBody, CutShort
 from idemproxy.http1.heads import (
     MAX_HEAD,
     AnswerHead,
@@ -127,15 +130,21 @@ class Answering:
     """An answer whose head came. `early`: before the request was sent whole."""
 
     def __init__(
-        self, upstream: Upstream, socket: UpstreamSocket, head: AnswerHead, framing: Framing, early: bool, idle: float
+        self,
+        upstream: Upstream,
+        connection: UpstreamSocket,
+        head: AnswerHead,
+        framing: Framing,
+        early: bool,
+        idle: float,
     ) -> None:
         self.head = head
         self.framing = framing
         self.early = early
         self._upstream = upstream
-        self._socket: UpstreamSocket | None = socket
+        self._connection: UpstreamSocket | None = connection
         self._idle = idle
-        self._reader = BodyReader(framing)
+        self._reader = AnswerBodyReader(framing)
         self._pieces: list[bytes] = []
         self._over()
 
@@ -154,30 +163,30 @@ class Answering:
 
     def close(self) -> None:
         """Drop what is left of the exchange."""
-        if self._socket is not None:
-            self._socket.abort()
-            self._socket = None
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
 
     async def _read(self) -> None:
-        socket = self._socket
-        if socket is None:
+        connection = self._connection
+        if connection is None:
             raise AnswerBroken(Lost.CLOSED, "the exchange was closed")
-        if not socket.received:
-            if socket.ended is not Ended.NOT:
-                self._at_end(socket)
+        if not connection.received:
+            if connection.ended is not Ended.NOT:
+                self._at_end(connection)
                 return
             try:
                 async with asyncio.timeout(self._idle or None):
-                    await socket.more()
+                    await connection.more()
             except TimeoutError:
                 self.close()
                 raise AnswerBroken(Lost.TIMEOUT, "the upstream fell silent in its answer") from None
             return
-        self._feed(socket)
+        self._feed(connection)
 
-    def _feed(self, socket: UpstreamSocket) -> None:
-        data = bytes(socket.received)
-        socket.received.clear()
+    def _feed(self, connection: UpstreamSocket) -> None:
+        data = bytes(connection.received)
+        connection.received.clear()
         try:
             self._pieces += self._reader.feed(data)
         except BadBody as error:
@@ -185,28 +194,28 @@ class Answering:
             raise AnswerBroken(Lost.UNREADABLE, str(error)) from None
         self._over()
 
-    def _at_end(self, socket: UpstreamSocket) -> None:
+    def _at_end(self, connection: UpstreamSocket) -> None:
         try:
-            if socket.ended is Ended.RESET:
+            if connection.ended is Ended.RESET:
                 raise CutShort("the upstream reset the connection in its answer")
             self._reader.end()
         except CutShort as error:
             self.close()
-            raise AnswerBroken(Lost.RESET if socket.ended is Ended.RESET else Lost.CLOSED, str(error)) from None
+            raise AnswerBroken(Lost.RESET if connection.ended is Ended.RESET else Lost.CLOSED, str(error)) from None
         self.close()
 
     def _over(self) -> None:
         """The connection goes back before the last piece is given, so that the next request may use it."""
-        socket = self._socket
-        if socket is None or not self._reader.complete:
+        connection = self._connection
+        if connection is None or not self._reader.complete:
             return
-        if socket.received and not self._reader.rest:
+        if connection.received and not self._reader.rest:
             return
-        self._socket = None
+        self._connection = None
         if self.early or self._reader.rest or not self.head.keep_alive:
-            socket.abort()
+            connection.abort()
         else:
-            self._upstream.give_back(socket, _keep_alive_limit(self.head))
+            self._upstream.give_back(connection, _keep_alive_limit(self.head))
 
 
 class Upstream:
@@ -233,12 +242,12 @@ class Upstream:
             if not kept:
                 connected.abort()
 
-    def give_back(self, socket: UpstreamSocket, limit: float | None) -> None:
+    def give_back(self, connection: UpstreamSocket, limit: float | None) -> None:
         """A connection whose exchange is over. `limit` is how long the upstream keeps it, in seconds."""
-        if socket.usable:
-            self._pool.keep(socket, limit)
+        if connection.usable:
+            self._pool.keep(connection, limit)
         else:
-            socket.abort()
+            connection.abort()
 
     def close(self) -> None:
         """Drop every idle connection."""
@@ -246,10 +255,10 @@ class Upstream:
 
     async def _connected(self, outgoing: Outgoing) -> UpstreamSocket | NotSent:
         if outgoing.reuse is Reuse.POOLED:
-            while (socket := self._pool.take()) is not None:
-                if socket.usable:
-                    return socket
-                socket.abort()
+            while (connection := self._pool.take()) is not None:
+                if connection.usable:
+                    return connection
+                connection.abort()
         try:
             async with asyncio.timeout(outgoing.patience.connect or None):
                 return await self._connect()
@@ -263,25 +272,27 @@ class Upstream:
     async def _connect(self) -> UpstreamSocket:
         loop, origin = asyncio.get_running_loop(), self._origin
         if origin.path is not None:
-            _, socket = await loop.create_unix_connection(UpstreamSocket, origin.path)
-            return socket
-        _, socket = await loop.create_connection(
-            UpstreamSocket,
-            origin.host,
-            origin.port,
-            ssl=origin.tls,
-            server_hostname=origin.server_name,
-            happy_eyeballs_delay=HAPPY_EYEBALLS,
-        )
-        return socket
+            _, connection = await loop.create_unix_connection(UpstreamSocket, origin.path)
+            return connection
+        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        raw = await start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS, interleave=1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            _, connection = await loop.create_connection(
+                UpstreamSocket, sock=raw, ssl=origin.tls, server_hostname=origin.server_name
+            )
+        except BaseException:
+            raw.close()
+            raise
+        return connection
 
 
 class _Exchange:
     """One request on one connection, from its first byte to its answer's head."""
 
-    def __init__(self, upstream: Upstream, socket: UpstreamSocket, outgoing: Outgoing) -> None:
+    def __init__(self, upstream: Upstream, connection: UpstreamSocket, outgoing: Outgoing) -> None:
         self._upstream = upstream
-        self._socket = socket
+        self._connection = connection
         self._outgoing = outgoing
 
     async def run(self) -> SentNoAnswer | Answering:
@@ -289,11 +300,11 @@ class _Exchange:
         body = self._outgoing.body
         sending: asyncio.Task[None] | None = None
         if body is None or isinstance(body, bytes):
-            self._socket.transport.write(self._outgoing.head + (body or b""))
-            if self._socket.unsent:
+            self._connection.transport.write(self._outgoing.head + (body or b""))
+            if self._connection.unsent:
                 sending = asyncio.ensure_future(self._flush())
         else:
-            self._socket.transport.write(self._outgoing.head)
+            self._connection.transport.write(self._outgoing.head)
             sending = asyncio.ensure_future(self._send(body))
         try:
             return await self._answer(sending)
@@ -304,7 +315,7 @@ class _Exchange:
 
     async def _flush(self) -> None:
         """What the kernel did not take at once goes out piece by piece: the guard watches it."""
-        while self._socket.unsent and self._socket.ended is Ended.NOT:
+        while self._connection.unsent and self._connection.ended is Ended.NOT:
             self._check()
             await asyncio.sleep(0.01)
 
@@ -312,21 +323,21 @@ class _Exchange:
         async with contextlib.aclosing(body):
             async for piece in body:
                 async with asyncio.timeout(self._outgoing.patience.idle or None):
-                    await self._socket.writable()
+                    await self._connection.writable()
                 self._check()
                 if piece:
-                    self._socket.transport.write(piece)
+                    self._connection.transport.write(piece)
 
     def _check(self) -> None:
         if self._outgoing.guard is not None and not self._outgoing.guard():
-            self._socket.abort()
+            self._connection.abort()
             raise _Guarded
 
     async def _answer(self, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering:
-        socket, start = self._socket, 0
+        connection, start = self._connection, 0
         while True:
-            end = answer_end(socket.received, start)
-            if end > MAX_HEAD or (end < 0 and len(socket.received) > MAX_HEAD):
+            end = answer_end(connection.received, start)
+            if end > MAX_HEAD or (end < 0 and len(connection.received) > MAX_HEAD):
                 return self._lost(Lost.UNREADABLE, "the upstream's head is too large")
             if end >= 0:
                 found = self._head(end, sending)
@@ -334,30 +345,30 @@ class _Exchange:
                     return found
                 start = 0
                 continue
-            start = len(socket.received)
+            start = len(connection.received)
             lost = await self._wait(sending)
             if lost is not None:
                 return lost
 
     async def _wait(self, sending: asyncio.Task[None] | None) -> SentNoAnswer | None:
         """Until something more came; the outcome, where nothing will."""
-        socket, patience = self._socket, self._outgoing.patience
-        if socket.ended is not Ended.NOT:
-            reset = socket.ended is Ended.RESET
+        connection, patience = self._connection, self._outgoing.patience
+        if connection.ended is not Ended.NOT:
+            reset = connection.ended is Ended.RESET
             return self._lost(
                 Lost.RESET if reset else Lost.CLOSED, "the upstream closed the connection without an answer"
             )
         try:
             if sending is None:
                 async with asyncio.timeout(patience.response or None):
-                    await socket.more()
+                    await connection.more()
                 return None
             return await self._wait_while_sending(sending)
         except TimeoutError:
             return self._lost(Lost.TIMEOUT, "the upstream did not answer in time")
 
     async def _wait_while_sending(self, sending: asyncio.Task[None]) -> SentNoAnswer | None:
-        more = asyncio.ensure_future(self._socket.more())
+        more = asyncio.ensure_future(self._connection.more())
         try:
             await asyncio.wait([more, sending], return_when=asyncio.FIRST_COMPLETED)
             if more.done():
@@ -379,9 +390,9 @@ class _Exchange:
 
     def _head(self, end: int, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering | None:
         """Read the head that came; None where it was an interim answer's."""
-        socket = self._socket
-        block = bytes(socket.received[:end])
-        del socket.received[:end]
+        connection = self._connection
+        block = bytes(connection.received[:end])
+        del connection.received[:end]
         try:
             head = parse_answer(block)
             framing = answer_framing(head, self._outgoing.method)
@@ -393,11 +404,11 @@ class _Exchange:
             self._outgoing.interim(head)
             return None
         early = sending is not None and not (sending.done() and not sending.cancelled() and sending.exception() is None)
-        return Answering(self._upstream, socket, head, framing, early, self._outgoing.patience.idle)
+        return Answering(self._upstream, connection, head, framing, early, self._outgoing.patience.idle)
 
     def _lost(self, reason: Lost, detail: str) -> SentNoAnswer:
-        self._socket.abort()
-        return SentNoAnswer(reason, detail, bool(self._socket.received))
+        self._connection.abort()
+        return SentNoAnswer(reason, detail, bool(self._connection.received))
 
 
 _LIMIT: Final = re.compile(rb"timeout=(\d{1,6})")

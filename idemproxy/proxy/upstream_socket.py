@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 from enum import Enum, auto
-from typing import Final
+from typing import Final, cast
 
 HIGH_WATER: Final = 65_536
 
@@ -33,9 +33,8 @@ class UpstreamSocket(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(HIGH_WATER)
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
