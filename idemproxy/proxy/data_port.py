@@ -29,8 +29,8 @@ class DataPort:
 
     async def idle(self) -> None:
         """Return once no connection is left."""
-        while self.connections:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - a set has no event, and nothing hurries here
+        while self.connections:  # noqa: ASYNC110 - a set has no event, and nothing hurries here
+            await asyncio.sleep(0.02)
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Give the last answers `timeout` seconds to leave, then cut the connections."""
