@@ -23,9 +23,11 @@ CREATED = (
 class Exchange:
     """One request that reached the upstream, and the means to answer it."""
 
-    def __init__(self, raw: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, raw: bytes, body: bytes, carried: list[bytes], writer: asyncio.StreamWriter) -> None:
         self.raw = raw
         self.body = body
+        self.carried = carried
+        """Every request that came on the same connection, this one included."""
         self._writer = writer
 
     async def send(self, data: bytes) -> None:
@@ -86,10 +88,12 @@ class Api:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        carried: list[bytes] = []
         try:
             while True:
                 raw, body = await _read(reader)
-                exchange = Exchange(raw, body, writer)
+                carried = [*carried, raw]
+                exchange = Exchange(raw, body, carried, writer)
                 async with self.arrived:
                     self.requests.append(exchange)
                     self.arrived.notify_all()
