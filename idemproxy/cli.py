@@ -8,7 +8,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
@@ -16,7 +15,6 @@ from urllib.parse import urlsplit
 from idemproxy import cli_records, config
 from idemproxy.config.settings import Address, Settings, TcpAddress
 from idemproxy.errors import ConfigError, IdemproxyError
-from idemproxy.observe.logs import LEVEL_VARIABLE
 
 OK: Final = 0
 FAILED: Final = 1
@@ -51,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _defect(error: Exception) -> int:
+    from idemproxy.observe.logs import LEVEL_VARIABLE  # here: most commands log nothing
+
     if os.environ.get(LEVEL_VARIABLE, "").lower() == "debug":
         traceback.print_exc()
     print(
@@ -67,11 +67,25 @@ class _Parser(argparse.ArgumentParser):
         self.exit(MISUSED, f"{self.prog}: {message}\ntry: {self.prog} --help\n")
 
 
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("idemproxy")
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        print(f"idemproxy {version}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="idemproxy", description="A reverse proxy that makes any HTTP API safe to retry.", allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=f"idemproxy {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     _add_run(commands)
     _add_check(commands)
@@ -83,13 +97,6 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(act=_demo)
     cli_records.add(commands)
     return parser
-
-
-def _version() -> str:
-    try:
-        return metadata.version("idemproxy")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 # ------------------------------------------------------------------------------------------------------------------------ run

@@ -76,7 +76,11 @@ def _add_list(acts: Commands, place: argparse.ArgumentParser) -> None:
 
 def _add_show(acts: Commands, place: argparse.ArgumentParser) -> None:
     show = acts.add_parser("show", parents=[place], help="show one record", allow_abbrev=False)
-    show.add_argument("id", metavar="ID", help="a record's id, or its first digits (eight or more)")
+    which = show.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", metavar="ID", nargs="?", help="a record's id, or its first digits (eight or more)")
+    which.add_argument("--key", metavar="KEY", help="the key that the client sent")
+    scope = "with --key: what the client sent in the header field of the rule's scope; again for each further one"
+    show.add_argument("--scope", metavar="VALUE", action="append", default=[], help=scope)
     show.add_argument(
         "--show-body", action="store_true", help="show the answer's body, and fields that are credentials"
     )

@@ -277,7 +277,6 @@ def plain(seen: Seen, *, show_body: bool) -> dict[str, object]:
         "version": record.version,
         "reason": _reason(seen),
         "on_unknown": record.on_unknown.name.lower(),
-        "may_have_run": record.may_have_run,
         "created_at": record.created_at,
         "updated_at": record.updated_at,
         "expires_at": record.expires_at,

@@ -106,7 +106,7 @@ class Service:
             self._upstream, Origin(settings.upstream.base, settings.upstream.authority), patience, settings.docs_url
         )
         self._ownership = Ownership(store, Execution(forwarding).carry_out, boottime, lambda: os.urandom(TOKEN_BYTES))
-        self._waiters = Waiters(store)
+        self._waiters = Waiters(store, _deaf)
         gateway = Gateway(
             settings.rules,
             settings.namespace,
@@ -241,6 +241,10 @@ def _shown(address: Address, bound: int | None) -> str:
             return f"http://{f'[{host}]' if ':' in host else host}:{bound or port}"
         case UnixAddress(path):
             return f"unix:{path}"
+
+
+def _deaf(error: StoreError) -> None:
+    log.warning("store notices lost", error=str(error), doing="listening again; waiting requests poll meanwhile")
 
 
 def _failed(error: BaseException) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
-
-import structlog
 
 from idemproxy.errors import StoreError
 from idemproxy.idempotency.operation import Stand, stand
@@ -19,8 +18,6 @@ POLL: Final = 2.0
 """Seconds between two readings of a vigil that hears nothing."""
 RESTART: Final = 0.5
 """Seconds before listening is begun again after it broke."""
-
-log = structlog.get_logger()
 
 
 class Vigil:
@@ -36,8 +33,10 @@ class Vigil:
 class Waiters:
     """Every vigil of the process, and the listening that serves them."""
 
-    def __init__(self, store: Store, *, poll: float = POLL) -> None:
+    def __init__(self, store: Store, deaf: Callable[[StoreError], None], *, poll: float = POLL) -> None:
+        """`deaf` is told each time that listening broke."""
         self._store = store
+        self._deaf = deaf
         self._poll = poll
         self._vigils: dict[str, Vigil] = {}
         self._listening: asyncio.Task[None] | None = None
@@ -109,9 +108,7 @@ class Waiters:
             try:
                 await self._until_idle()
             except StoreError as error:
-                log.warning(
-                    "store notices lost", error=str(error), doing="listening again; waiting requests poll meanwhile"
-                )
+                self._deaf(error)
                 await asyncio.sleep(RESTART)
 
     async def _until_idle(self) -> None:

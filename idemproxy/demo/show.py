@@ -57,12 +57,21 @@ class Reply:
         members: dict[str, Any] = json.loads(self.body)
         return members
 
+    @property
+    def problem(self) -> str:
+        """The problem's name, where it is one."""
+        return str(self.members.get("type", "")).rpartition(":")[2]
+
+    @property
+    def retry(self) -> str:
+        """What a client is told to do about a problem."""
+        return str(self.members.get("retry", ""))
+
     def __str__(self) -> str:
         marker = "  Idempotent-Replayed: true" if self.replayed else ""
-        members = self.members
-        if self.status == 200:
-            return f"{self.status}  {members['id']}  amount {members['amount']}{marker}"
-        return f"{self.status}  {members['type'].rpartition(':')[2]}, retry: {members['retry']}{marker}"
+        if self.problem:
+            return f"{self.status}  {self.problem}, retry: {self.retry}{marker}"
+        return f"{self.status}  {self.members.get('id')}  amount {self.members.get('amount')}{marker}"
 
 
 class Transcript:
@@ -158,7 +167,7 @@ class Demo:
         lost = asyncio.create_task(self._post("order-1002", 3500, delay=0.6))
         try:
             self._told.did(_request("order-1002", 3500))
-            await self._until("the API at work", lambda: self._is_at_work("order-1002"))
+            await self._until("the API at work", lambda: self._has_begun("order-1002"))
         finally:
             lost.cancel()
             await asyncio.gather(lost, return_exceptions=True)
@@ -194,10 +203,10 @@ class Demo:
 
     async def _killed(self) -> None:
         self._told.step("The proxy is killed (SIGKILL) in mid-charge, and started again")
-        lost = asyncio.create_task(self._post("order-1004", 4200, delay=1.5))
+        lost = asyncio.create_task(self._post("order-1004", 4200, delay=2.5))
         self._told.did(_request("order-1004", 4200))
         try:
-            await self._until("the API at work", lambda: self._is_at_work("order-1004"))
+            await self._until("the API at work", lambda: self._has_begun("order-1004"))
             self._proxy.kill()
             broken = (await asyncio.gather(lost, return_exceptions=True))[0]
             _expect(isinstance(broken, aiohttp.ClientError), f"a broken connection, not {broken}")
@@ -208,10 +217,8 @@ class Demo:
         self._told.did(
             f"the proxy is back; the dead one's claim is valid for {LEASE} s at most, so the retry waits for its end"
         )
-        reply = await self._unless_in_flight("order-1004", 4200)
-        _expect(
-            reply.status == 409 and reply.members["type"].endswith("outcome-unknown"), f"outcome unknown, not {reply}"
-        )
+        reply = await self._charge("order-1004", 4200)
+        _expect(reply.status == 409 and reply.problem == "outcome-unknown", f"outcome unknown, not {reply}")
         self._told.got("it may have been charged, and the proxy cannot know: it does not charge again, and says so")
         await self._until("the fourth charge", lambda: self._has_charged(4))
         await self._count(4)
@@ -240,25 +247,23 @@ class Demo:
         self._told.got(str(reply))
         return reply
 
-    async def _unless_in_flight(self, key: str, amount: int) -> Reply:
-        """What a client gets that retries for as long as it is told to."""
-        until = time.monotonic() + PATIENCE
-        while True:
-            reply = await self._charge(key, amount)
-            if not reply.members["type"].endswith("key-in-flight") or time.monotonic() > until:
-                return reply
-            await asyncio.sleep(1)
-
     async def _post(self, key: str | None, amount: int, *, delay: float = 0.0) -> Reply:
+        """What a client gets that tries again for as long as it is told to."""
         headers = {"Authorization": "Bearer sk_test_demo"}
         if key is not None:
             headers["Idempotency-Key"] = key
         if delay:
             headers[payments_api.DELAY_HEADER] = str(delay)
-        self._sent += 1
         form = {"amount": str(amount), "currency": "eur", "source": "tok_visa"}
-        async with self._session.post(f"{self._proxy_url}/v1/charges", data=form, headers=headers) as answer:
-            return Reply(answer.status, answer.headers.get("Idempotent-Replayed") == "true", await answer.read())
+        until = time.monotonic() + PATIENCE
+        while True:
+            self._sent += 1
+            async with self._session.post(f"{self._proxy_url}/v1/charges", data=form, headers=headers) as answer:
+                replayed = answer.headers.get("Idempotent-Replayed") == "true"
+                reply = Reply(answer.status, replayed, await answer.read())
+            if reply.retry != "same_key" or time.monotonic() > until:
+                return reply
+            await asyncio.sleep(1)
 
     async def _operator(self, act: str, *arguments: str) -> str:
         words = [
@@ -281,9 +286,10 @@ class Demo:
             charges: list[dict[str, Any]] = await answer.json()
             return charges
 
-    async def _is_at_work(self, key: str) -> bool:
+    async def _has_begun(self, key: str) -> bool:
         async with self._session.get(f"{self._api_url}/running") as answer:
-            return key in await answer.json()
+            at_work = key in await answer.json()
+        return at_work or any(charge["key"] == key for charge in await self._ledger())
 
     async def _has_charged(self, count: int) -> bool:
         return len(await self._ledger()) >= count
@@ -330,10 +336,8 @@ async def _show(transcript: Transcript) -> None:
             try:
                 await demo.show()
             except (Failed, aiohttp.ClientError, OSError, TimeoutError, ValueError, LookupError) as error:
-                said = demo.complaints
-                raise Failed(
-                    (str(error) or type(error).__name__) + (f"\nthe proxy said:\n{said}" if said else "")
-                ) from error
+                why, said = str(error) or type(error).__name__, demo.complaints
+                raise Failed(why if said in why else f"{why}\nthe proxy said:\n{said}") from error
             finally:
                 demo.end()
             _close(transcript, demo.sent)
@@ -350,14 +354,21 @@ def _stop_on_signals() -> None:
 
 
 def _close(transcript: Transcript, sent: int) -> None:
-    command = "idemproxy" if shutil.which("idemproxy") else f"{os.path.relpath(sys.executable)} -m idemproxy"
     transcript.say(f"\n{sent} requests for 4 payments, 4 charges.", "1;32")
     transcript.say("\nIn front of an API of your own, here one on port 9000:\n", "1")
-    transcript.did(f"{command} run --upstream http://127.0.0.1:9000")
+    transcript.did(f"{_command()} run --upstream http://127.0.0.1:9000")
     transcript.say(
         "\nSend its clients to http://127.0.0.1:8080: requests that carry an Idempotency-Key are executed once, the rest passes."
     )
     transcript.say("config.example.yaml and README.md show how to say which routes, and how.")
+
+
+def _command() -> str:
+    """How this product is called from where the demo was."""
+    if shutil.which("idemproxy"):
+        return "idemproxy"
+    here = Path(sys.executable).with_name("idemproxy")
+    return os.path.relpath(here) if here.exists() else f"{os.path.relpath(sys.executable)} -m idemproxy"
 
 
 def main() -> int:

@@ -54,22 +54,13 @@ def forwardable(fields: Fields) -> Fields:
     """The fields that go on to the next hop, as they came (FORWARDING.md, point 4). `TE: trailers` goes on, without what else TE
     accepts and also where Connection lists TE, as it should: the next hop's trailers are read and passed on."""
     dropped = HOP_BY_HOP | (options(fields) - END_TO_END)
-    kept = [field for field in fields if field[0].lower() not in dropped]
-    if len(kept) == len(fields) or b"trailers" not in members(values(fields, b"te")):
-        return tuple(kept)
-    return _with_te(fields, dropped)
-
-
-def _with_te(fields: Fields, dropped: frozenset[bytes]) -> Fields:
     kept: list[Field] = []
-    accepted = False
-    for name, value in fields:
-        kind = name.lower()
-        if kind == b"te" and not accepted and b"trailers" in members([value]):
-            accepted = True
-            kept.append((name, b"trailers"))
-        elif kind not in dropped:
-            kept.append((name, value))
+    for field in fields:
+        kind = field[0].lower()
+        if kind not in dropped:
+            kept.append(field)
+        elif kind == b"te" and b"trailers" in members([field[1]]):
+            kept.append((field[0], b"trailers"))
     return tuple(kept)
 
 

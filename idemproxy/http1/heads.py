@@ -22,6 +22,8 @@ MAX_TARGET: Final = 16_384
 MAX_LENGTH: Final = (1 << 63) - 1
 """The largest Content-Length: what a signed 64-bit reader further on can hold."""
 
+_MAX_DIGITS: Final = 19
+
 
 class BadHead(IdemproxyError):
     """A head that is refused with `status`; `detail` is a sentence for its sender and holds nothing of what was sent."""
@@ -95,12 +97,11 @@ _REQUEST_LINE: Final = re.compile(_TOKEN + rb" [\x21-\x7e\x80-\xff]++ HTTP/([0-9
 _ANSWER: Final = re.compile(
     rb"HTTP/1\.([0-9]) (([1-9][0-9]{2})(?: ([^\0\r\n]*+))?)\r\n(?:" + _TOKEN + rb":[^\0\r\n]*+\r\n)*\r\n"
 )
-_FIELD: Final = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)\r\n")
+_FIELD: Final = re.compile(rb"([^:]+):[ \t]*+([^\r]*+)\r\n")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _HOST_VALUE: Final = re.compile(rb"(?:" + _HOST + rb")?")
 _ABSOLUTE: Final = re.compile(rb"https?://" + _HOST + rb"(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
-_DIGITS: Final = re.compile(rb"[0-9]{1,19}")
 
 _WATCHED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
 
@@ -128,17 +129,10 @@ def _end(buffer: bytearray, start: int) -> int:
     return -1 if found is None else found.end()
 
 
-def oversized(head: bytes | bytearray) -> BadHead:
-    """Why a head, or the beginning of one, of more than MAX_HEAD octets is refused: 414 where its first line fills it, else 431."""
-    if len(head.split(b"\r\n", 1)[0]) > MAX_TARGET:
-        return BadHead(414, f"The request's target is longer than the {MAX_TARGET} bytes that are allowed.")
-    return BadHead(431, f"The request's head is longer than the {MAX_HEAD} bytes that are allowed.")
-
-
 def parse_request(block: bytes) -> RequestHead:
     """Read a request's head, its empty line included. Raises BadHead: 400, 414, 431, 501 (CONNECT) or 505."""
     if len(block) > MAX_HEAD:
-        raise oversized(block)
+        raise _oversized(block)
     found = _REQUEST.fullmatch(block)
     if found is None:
         raise _fault(block)
@@ -231,6 +225,13 @@ def _fields(block: bytes, start: int) -> Fields:
     return tuple(found)
 
 
+def _oversized(head: bytes) -> BadHead:
+    """Why a head of more than MAX_HEAD octets is refused: 414 where its first line fills it, else 431."""
+    if len(head.split(b"\r\n", 1)[0]) > MAX_TARGET:
+        return BadHead(414, f"The request's target is longer than the {MAX_TARGET} bytes that are allowed.")
+    return BadHead(431, f"The request's head is longer than the {MAX_HEAD} bytes that are allowed.")
+
+
 def _fault(block: bytes) -> BadHead:
     """What is wrong with a request's head that the whole pattern refused."""
     if _BARE.search(block):
@@ -293,7 +294,7 @@ def _exactly_chunked(codings: Sequence[bytes]) -> bool:
 
 
 def _length(lengths: Sequence[bytes]) -> int | None:
-    if len(lengths) != 1 or not _DIGITS.fullmatch(lengths[0]):
+    if len(lengths) != 1 or len(lengths[0]) > _MAX_DIGITS or not lengths[0].isdigit():
         return None
     octets = int(lengths[0])
     return octets if octets <= MAX_LENGTH else None
@@ -303,6 +304,8 @@ def _keep_alive(connections: Sequence[bytes], minor: int) -> bool:
     """RFC 9112, section 9.3."""
     if not connections:
         return minor == 1
+    if len(connections) == 1 and connections[0] in (b"keep-alive", b"Keep-Alive"):
+        return True
     options = members(connections)
     return b"close" not in options and (minor == 1 or b"keep-alive" in options)
 
@@ -335,6 +338,4 @@ def _repaired(block: bytes) -> bytes:
     if _FRAMING_IN_DOUBT.search(block):
         raise BadHead(502, "The upstream's answer has a folded or malformed Content-Length or Transfer-Encoding.")
     line, _, rest = block.partition(b"\r\n")
-    if rest.startswith((b" ", b"\t")):
-        raise BadHead(502, "The upstream's answer has blanks where its first header field should be.")
     return _BLANK_BEFORE_COLON.sub(rb"\1:", line + b"\r\n" + _FOLD.sub(b" ", rest))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -36,9 +37,19 @@ class _Malformed(Exception):
     """The message is the detail."""
 
 
+_PARAMETER = rb"""; *[a-z*][a-z0-9_.*-]*(?:=(?:"(?:[^"\\]|\\["\\])*+"|[^",; ]++))?"""
+_QUOTED = re.compile(rb"""[ ]*"((?:[^"\\]|\\["\\])*+)"(?:""" + _PARAMETER + rb""")*[ ]*(?:,|\Z)""")
+_BARE = re.compile(rb"""[ ]*([^", ](?:[^",]*[^", ])?)[ ]*(?:,|\Z)""")
+_ESCAPE = re.compile(rb"""\\(["\\])""")
+_PRINTABLE = re.compile(rb"[ -~]*")
+_SIMPLE = re.compile(rb"[!#-+\--~]+")
+"""What nearly every key is: nothing in it could mean anything else."""
+
+
 def read_key(rule: Rule, fields: Fields) -> Key | NoKey | BadKey:
-    """The key of a request. A quoted string (RFC 8941, section 3.3.3) and its bare form are one key; the same key given several
-    times, in several fields or joined by commas, is that key."""
+    """The key of a request. A quoted string (RFC 8941, section 3.3.3; its parameters mean nothing here) and its bare form are one key.
+    The same key several times, in several fields or joined by commas, is that key, since a hop may join or repeat fields; different
+    ones are none, and so is a bare key with a comma in it, which cannot be told from two."""
     found = [value for name in rule.key.headers for value in values(fields, name)]
     if not found:
         return NoKey()
@@ -47,7 +58,10 @@ def read_key(rule: Rule, fields: Fields) -> Key | NoKey | BadKey:
     except _Malformed as error:
         return BadKey(f"{error} Nothing was executed.")
     if len(keys) > 1:
-        return BadKey("The request carries several different idempotency keys. Nothing was executed.")
+        return BadKey(
+            "The request carries several different idempotency keys, or one with a comma in it: send one, in quotation marks. "
+            "Nothing was executed."
+        )
     (key,) = keys
     if not key:
         return BadKey("The idempotency key is empty. Nothing was executed.")
@@ -58,46 +72,35 @@ def read_key(rule: Rule, fields: Fields) -> Key | NoKey | BadKey:
     return Key(key)
 
 
-def _keys(value: bytes) -> Iterable[bytes]:
-    """The keys that one field's value names: a list where a hop joined repeated fields."""
-    if any(byte < 0x20 or byte > 0x7E for byte in value):
+def _keys(value: bytes) -> Iterator[bytes]:
+    """The keys that one field's value names: at least one."""
+    if _SIMPLE.fullmatch(value):
+        yield value
+        return
+    if not _PRINTABLE.fullmatch(value):
         raise _Malformed("The idempotency key holds a character that is not printable ASCII.")
-    rest = value
-    while True:
-        if rest.startswith(b'"'):
-            key, rest = _quoted(rest)
+    if not value.strip(b" "):
+        yield b""
+        return
+    at, more = 0, True
+    while more:
+        member = _BARE.match(value, at)
+        if member is not None:
+            yield member[1]
         else:
-            bare, comma, after = rest.partition(b",")
-            key, rest = bare.strip(), comma + after
-            if b'"' in key:
-                raise _Malformed("The idempotency key has a quotation mark inside: send it as a quoted string.")
-        yield key
-        if not rest:
-            return
-        rest = rest[1:].lstrip()
-
-
-def _quoted(value: bytes) -> tuple[bytes, bytes]:
-    """The string that `value` begins with, unescaped, and what follows it and its parameters: nothing, or a comma."""
-    key, at = bytearray(), 1
-    while at < len(value) and value[at : at + 1] != b'"':
-        if value[at : at + 1] == b"\\":
-            at += 1
-            if value[at : at + 1] not in (b'"', b"\\"):
-                raise _Malformed("The idempotency key is a malformed quoted string.")
-        key += value[at : at + 1]
-        at += 1
-    if at >= len(value):
-        raise _Malformed("The idempotency key is a malformed quoted string.")
-    parameters, comma, after = value[at + 1 :].partition(b",")
-    if parameters.strip() and not parameters.lstrip().startswith(b";"):
-        raise _Malformed("The idempotency key is a malformed quoted string.")
-    return bytes(key), comma + after
+            member = _QUOTED.match(value, at)
+            if member is None:
+                raise _Malformed(
+                    "The idempotency key is malformed: send it bare, without quotation marks or commas in it, or as a quoted string."
+                )
+            yield _ESCAPE.sub(rb"\1", member[1])
+        at, more = member.end(), member[0].endswith(b",")
 
 
 def scope_values(rule: Rule, fields: Fields) -> tuple[bytes | None, ...]:
-    """What the key is unique within. An absent field is a value of its own: None."""
-    return tuple(_scope_value(part, fields) for part in rule.scope)
+    """What the key is unique within. An absent field is a value of its own: None. What a pattern found is told from a whole field, so
+    that no caller can send another's group as a field that does not match."""
+    return tuple([_scope_value(part, fields) for part in rule.scope])
 
 
 def _scope_value(part: HeaderScope | LiteralScope, fields: Fields) -> bytes | None:
@@ -109,7 +112,9 @@ def _scope_value(part: HeaderScope | LiteralScope, fields: Fields) -> bytes | No
             if not found:
                 return None
             if pattern is not None and len(found) == 1 and (matched := pattern.search(found[0])) is not None:
-                return framed(b"group", matched[1] if pattern.groups else matched[0])
+                group: bytes | None = matched[1]
+                if group is not None:
+                    return framed(b"group", group)
             return framed(b"whole", *found)
         case other:
             assert_never(other)
@@ -128,4 +133,4 @@ def short_id(record_id: str) -> str:
 
 def framed(*parts: bytes) -> bytes:
     """The parts, each behind its length: injective."""
-    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    return b"".join([len(part).to_bytes(8, "big") + part for part in parts])

@@ -1,116 +1,118 @@
-"""Which rule a request meets. Security code: a miss means that a request is not protected, so that a path is matched in every
-reading that an upstream may give it, and the first rule that any reading meets is the request's."""
+"""Which rule a request meets. Security code: a miss means that a request is not protected."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
-from idemproxy.idempotency.fingerprint import origin
 from idemproxy.idempotency.messages import Fields, values
-from idemproxy.idempotency.routes import Rule
+from idemproxy.idempotency.paths import Pattern, Segments, Wild, pattern_readings, readings, split_target
+from idemproxy.idempotency.routes import Match, Rule
 
-_PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)+")
-"""A path that has one reading only."""
-_SLASHES: Final = re.compile(rb"/{2,}")
-_PARAMETERS: Final = re.compile(rb";[^/]*")
+_PORT: Final = re.compile(rb":[0-9]*\Z")
 
 
 class RouteTable:
-    """The rules, first match wins."""
+    """The rules. A request meets the first one, by position, that any reading of it meets.
+
+    By position also where readings meet different rules: else a path that is odd on purpose could choose a catch-all's settings over
+    those of the rule before it. Patterns are one tree by segments, so that a look-up costs the path's length, not the number of
+    rules."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self._rules = tuple((rule, _pattern(rule.match.path)) for rule in rules)
-        self._by_method: dict[bytes, tuple[tuple[Rule, re.Pattern[bytes]], ...]] = {}
+        self._rules = rules
+        self._root = _Node()
+        for position, rule in enumerate(rules):
+            for pattern in pattern_readings(rule.match.path):
+                self._root.add(pattern, position)
+        methods = [rule.match.methods for rule in rules]
+        self._methods = None if frozenset() in methods else frozenset[bytes]().union(*methods)
 
     def find(self, method: bytes, target: bytes, fields: Fields) -> Rule | None:
-        """The rule that protects the request, or None. Methods are compared as they came and in upper case: an upstream that
-        does not mind the case must not be reached around a rule."""
-        candidates = self._candidates(method)
-        if not candidates or target == b"*":
+        """The rule for a request, given as it came; None: no rule protects it. A method is compared as it is and in upper case, since
+        there are services that do not mind its case (RFC 9110, section 9.1, does)."""
+        upper = method.upper()
+        if self._methods is not None and upper not in self._methods and method not in self._methods:
             return None
-        readings = _readings(origin(target).partition(b"?")[0])
-        for rule, pattern in candidates:
-            if any(pattern.fullmatch(reading) for reading in readings) and _applies(rule, target, fields):
-                return rule
+        authority, path, _ = split_target(target)
+        for position in self._on(path):
+            match = self._rules[position].match
+            if match.methods and method not in match.methods and upper not in match.methods:
+                continue
+            if _meets(match, authority, fields):
+                return self._rules[position]
         return None
 
-    def _candidates(self, method: bytes) -> tuple[tuple[Rule, re.Pattern[bytes]], ...]:
-        known = self._by_method.get(method)
-        if known is None:
-            asked = {method, method.upper()}
-            known = tuple(
-                (rule, pattern)
-                for rule, pattern in self._rules
-                if not rule.match.methods or asked & rule.match.methods
-            )
-            if len(self._by_method) < 64:
-                self._by_method[method] = known
-        return known
+    def _on(self, path: bytes) -> Iterable[int]:
+        """The positions, in order, of the rules whose pattern some reading of the path meets."""
+        found = readings(path)
+        if found is None:
+            return range(len(self._rules))
+        met: set[int] = set()
+        for reading in found:
+            self._root.collect(reading, met)
+        return sorted(met)
 
 
-def _pattern(path: str) -> re.Pattern[bytes]:
-    """The pattern as a regular expression: `{name}` is one segment, `**` any rest, also none."""
-    parts = []
-    for part in re.split(r"(\{[^/{}]*\}|/\*\*|\*\*)", path):
-        if part.startswith("{"):
-            parts.append(b"[^/]+")
-        elif part == "/**":
-            parts.append(b"(?:/.*)?")
-        elif part == "**":
-            parts.append(b".*")
-        else:
-            parts.append(re.escape(part.encode()))
-    return re.compile(b"".join(parts), re.DOTALL)
-
-
-def _readings(path: bytes) -> tuple[bytes, ...]:
-    """Every way in which an upstream may read a path."""
-    if _PLAIN.fullmatch(path):
-        return (path,)
-    found = {path: None}
-    for text in (path, _decoded(path), _decoded(_decoded(path)), _PARAMETERS.sub(b"", _decoded(path))):
-        slashed = text.replace(b"\\", b"/")
-        for variant in (text, slashed, _SLASHES.sub(b"/", slashed)):
-            found[variant] = None
-            found[_without_dots(_SLASHES.sub(b"/", variant))] = None
-    for reading in list(found):
-        found[reading.rstrip(b"/") or b"/"] = None
-    return tuple(found)
-
-
-def _decoded(path: bytes) -> bytes:
-    return unquote_to_bytes(path)
-
-
-def _without_dots(path: bytes) -> bytes:
-    """RFC 3986, section 5.2.4."""
-    out: list[bytes] = []
-    segments = path.split(b"/")
-    for segment in segments:
-        if segment == b"..":
-            if len(out) > 1:
-                out.pop()
-        elif segment != b".":
-            out.append(segment)
-    if segments[-1] in (b".", b".."):
-        out.append(b"")
-    return b"/".join(out) or b"/"
-
-
-def _applies(rule: Rule, target: bytes, fields: Fields) -> bool:
-    match = rule.match
-    if match.hosts and _host(target, fields) not in match.hosts:
+def _meets(match: Match, authority: bytes | None, fields: Fields) -> bool:
+    if match.hosts and not _may_be_for(match.hosts, authority, fields):
         return False
-    return all(value in values(fields, name) for name, value in match.headers)
+    return not match.headers or all(value in values(fields, name) for name, value in match.headers)
 
 
-def _host(target: bytes, fields: Fields) -> bytes:
-    """The host asked for, in lower case, without port and final dot. An absolute-form target names it."""
-    if target[:1] == b"/":
-        authority = next(iter(values(fields, b"host")), b"")
-    else:
-        authority = re.split(rb"[/?]", target.partition(b"://")[2], maxsplit=1)[0].rpartition(b"@")[2]
-    host = authority[: authority.rfind(b"]") + 1] if authority.startswith(b"[") else authority.partition(b":")[0]
-    return host.lower().rstrip(b".")
+def _may_be_for(hosts: frozenset[bytes], authority: bytes | None, fields: Fields) -> bool:
+    """Whether a request may be for one of the hosts. An absolute-form target's authority goes before `Host` (RFC 9112, section 3.2.2). A
+    request that names no host may: the service behind takes it for whichever it likes."""
+    named = values(fields, b"host") if authority is None else [authority]
+    found = [host for each in named if (host := _PORT.sub(b"", each.lower()).removesuffix(b"."))]
+    return not found or not hosts.isdisjoint(found)
+
+
+class _Node:
+    """Where patterns that begin alike part. `ends`, `rests`: positions of the rules whose pattern ends here, and of those that take
+    any rest from here on."""
+
+    __slots__ = ("ends", "literals", "one", "rests")
+
+    def __init__(self) -> None:
+        self.literals: dict[bytes, _Node] = {}
+        self.one: _Node | None = None
+        self.ends: list[int] = []
+        self.rests: list[int] = []
+
+    def add(self, pattern: Pattern, position: int) -> None:
+        """Raises ValueError for a pattern that goes on behind `**`."""
+        node = self
+        for number, segment in enumerate(pattern, 1):
+            match segment:
+                case Wild.REST:
+                    if number < len(pattern):
+                        raise ValueError("** stands before a pattern's end")
+                    node.rests.append(position)
+                    return
+                case Wild.SEGMENT:
+                    node.one = node.one or _Node()
+                    node = node.one
+                case literal:
+                    node = node.literals.setdefault(literal, _Node())
+        node.ends.append(position)
+
+    def collect(self, segments: Segments, met: set[int]) -> None:
+        """Add to `met` the positions of all rules whose pattern the path meets."""
+        nodes = [self]
+        for segment in segments:
+            following: list[_Node] = []
+            for node in nodes:
+                if node.rests:
+                    met.update(node.rests)
+                if (literal := node.literals.get(segment)) is not None:
+                    following.append(literal)
+                if node.one is not None and segment:
+                    following.append(node.one)
+            if not following:
+                return
+            nodes = following
+        for node in nodes:
+            met.update(node.ends)
+            met.update(node.rests)

@@ -1,4 +1,4 @@
-"""Rules, and which rule a request meets. Security code: a miss means that a request is not protected."""
+"""Rules: what `routes:` in the config says. Which rule a request meets is in `matching.py`."""
 
 from __future__ import annotations
 

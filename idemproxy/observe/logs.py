@@ -36,10 +36,32 @@ def set_up(stream: TextIO, environ: Mapping[str, str] = os.environ) -> None:
         logger_factory=lambda *_: Lines(stream),
         cache_logger_on_first_use=True,
     )
+    _take_in_libraries()
     if asked and asked not in LEVELS:
         structlog.get_logger().warning(
             "configuration", warning=f"{LEVEL_VARIABLE} is none of {', '.join(LEVELS)}: info is used"
         )
+
+
+class Libraries(logging.Handler):
+    """What libraries say by the standard logging, in lines like all others. Only the first line of it: asyncio shows in further ones
+    what its tasks and callbacks held."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            said = record.getMessage().partition("\n")[0]
+        except (TypeError, ValueError):
+            said = str(record.msg).partition("\n")[0]
+        level = min(max(record.levelno, logging.DEBUG), logging.CRITICAL)
+        structlog.get_logger().log(level, "library", logger=record.name, said=said, exc_info=record.exc_info)
+
+
+def _take_in_libraries() -> None:
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, Libraries)]:
+        root.removeHandler(handler)
+    root.addHandler(Libraries(logging.WARNING))
 
 
 class Lines:

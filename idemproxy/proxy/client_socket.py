@@ -22,12 +22,12 @@ class ClientGone(IdemproxyError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client's connection may cost. Times are in seconds, 0 turns one off; `buffer` is in bytes.
+    """What a client's connection may cost. Times are in seconds, `buffer` is in bytes.
 
     `head_timeout` is for a whole head since its first byte, `idle_timeout` for the time between requests, `body_idle` for the time
-    without any progress of a body that is waited for, or of an answer that is not read. Of a request's unread body, or of further
-    requests that wait, about `buffer` bytes are taken before the client is held back. After a last answer a client that is still
-    sending is read for `linger` seconds since its last byte, and `linger_total` seconds in all."""
+    without any progress of a body that is waited for, or of an answer that is not read; 0 turns one of them off. Of a request's
+    unread body, or of further requests that wait, about `buffer` bytes are taken before the client is held back. After a last
+    answer a client that is still sending is read for `linger` seconds since its last byte, and `linger_total` seconds in all."""
 
     head_timeout: float = 10.0
     idle_timeout: float = 75.0
@@ -215,9 +215,9 @@ class ClientSocket:
         """Break the connection, so that its client cannot take what it got for whole (a unix socket, which knows no reset, is
         closed)."""
         if not self.lost:
-            raw = self._transport.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if (raw := self._transport.get_extra_info("socket")) is not None:
+                with contextlib.suppress(OSError):
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._transport.abort()
 
     def set_lost(self) -> None:

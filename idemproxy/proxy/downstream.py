@@ -22,7 +22,8 @@ Refuse = Callable[[int, str], Answer]
 Serve = Callable[[Incoming], Coroutine[Any, Any, None]]
 """Answers one request."""
 
-_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_HOPELESS: Final = re.compile(rb"(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""What no head can hold, so that there is no use in waiting for its end: a TLS greeting, lines that end with a bare LF."""
 
 
 class _Phase(Enum):
@@ -90,8 +91,10 @@ class Downstream(asyncio.Protocol):
 
     def abort(self) -> None:
         """Break the connection, whatever is going on."""
-        if self._phase is not _Phase.CLOSED or not self._socket.lost:
-            self._reset()
+        self._phase = _Phase.CLOSED
+        self._socket.reset()
+        if self._incoming is not None:
+            self._incoming.lost()
 
     # --------------------------------------------------------------------------------------------- what the event loop tells
 
@@ -99,7 +102,7 @@ class Downstream(asyncio.Protocol):
         """See asyncio.BaseProtocol."""
         limits = self._limits
         self._socket = ClientSocket(
-            cast("asyncio.Transport", transport), self._loop, self._late, self._reset, limits.body_idle
+            cast("asyncio.Transport", transport), self._loop, self._late, self.abort, limits.body_idle
         )
         self._connections.add(self)
         self._socket.alarm.set(limits.idle_timeout)
@@ -145,7 +148,7 @@ class Downstream(asyncio.Protocol):
         """See asyncio.BaseProtocol."""
         self._socket.free()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """See asyncio.BaseProtocol."""
         self._phase = _Phase.CLOSED
         self._connections.discard(self)
@@ -190,8 +193,8 @@ class Downstream(asyncio.Protocol):
         buffer = self._buffer
         if self._eof:
             self._close()
-        elif _BARE_LF.search(buffer, self._searched) is not None:
-            self._turn_away(400, "A line of the request's head ends with a bare line feed.")
+        elif _HOPELESS.search(buffer, self._searched) is not None:
+            self._turn_away(400, "The request's head holds a control character or a bare line feed.")
         elif buffer:
             self._searched = len(buffer)
             if self._phase is _Phase.IDLE:
@@ -246,8 +249,8 @@ class Downstream(asyncio.Protocol):
         if self._phase is not _Phase.SERVING:
             return
         if not incoming.answered:
+            self._phase = _Phase.CLOSED
             incoming.abort()
-            self._reset()
         elif incoming.closes or self._draining:
             unasked = self._buffer or not incoming.body_came or incoming.head.keep_alive
             self._end(still_sending=bool(unasked))
@@ -318,9 +321,3 @@ class Downstream(asyncio.Protocol):
         self._phase = _Phase.CLOSED
         self._socket.alarm.clear()
         self._socket.close()
-
-    def _reset(self) -> None:
-        self._phase = _Phase.CLOSED
-        self._socket.reset()
-        if self._incoming is not None:
-            self._incoming.lost()

@@ -170,7 +170,7 @@ class Incoming:
     async def answer(self, answer: Answer, extra: bytes = b"") -> None:
         """Send a whole answer in one write; `extra` are further field lines. Raises ClientGone."""
         how = self._begin(answer.head, None)
-        lines = b"HTTP/1.1 %b%b%b" % (answer.head, extra, self._connection(how))
+        lines = b"HTTP/1.1 %b%b%b" % (answer.head, extra, self._connection())
         self._answer = _Answer.WHOLE
         match how:
             case _Answer.NO_BODY:
@@ -188,7 +188,7 @@ class Incoming:
         how = self._begin(head, framing)
         coding = b"Transfer-Encoding: chunked\r\n" if how is _Answer.CHUNKED else b""
         self._answer = how
-        self._pending = b"HTTP/1.1 %b%b%b\r\n" % (head, self._connection(how), coding)
+        self._pending = b"HTTP/1.1 %b%b%b\r\n" % (head, self._connection(), coding)
         # The first piece is often there already: it shares a segment with the head, which otherwise leaves at the end of this turn.
         asyncio.get_running_loop().call_soon(self._flush)
 
@@ -264,7 +264,7 @@ class Incoming:
             case other:
                 assert_never(other)
 
-    def _connection(self, how: _Answer) -> bytes:
+    def _connection(self) -> bytes:
         if self.closes:
             return b"Connection: close\r\n"
         return b"" if self.head.minor else b"Connection: keep-alive\r\n"
@@ -293,11 +293,12 @@ class Incoming:
 
     def feed(self, data: bytes) -> bytes:
         """Bytes came. Gives those behind the body."""
-        reader = self._reader
-        if reader is None or reader.complete:
+        if self.body_came:
             return data
         if self._fault is not None:
             return b""
+        reader = self._reader
+        assert reader is not None
         self.expecting = False
         try:
             pieces = reader.feed(data)

@@ -1,21 +1,16 @@
-"""The SQLite store: the embedded default, for one machine and any number of its processes.
-
-One thread owns the connection. It takes every command that waits, runs them through `semantics.py` in one transaction, commits to disk
-(WAL, synchronous=FULL), and only then gives their facts: a claim is on disk before its request goes out."""
+"""The SQLite store: the embedded default, for one machine and any number of its processes. The work is done by a thread
+(`sqlite_thread.py`), on a file (`sqlite_file.py`)."""
 
 from __future__ import annotations
 
 import asyncio
-import queue
+import contextlib
 import sqlite3
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
-from idemproxy.errors import RecordUnreadable, StoreAmbiguous, StoreError, StoreUnavailable
-from idemproxy.idempotency.record import Record, State, decode, encode
+from idemproxy.errors import StoreAmbiguous, StoreUnavailable
+from idemproxy.idempotency.record import State
 from idemproxy.stores import semantics
 from idemproxy.stores.base import (
     Check,
@@ -35,92 +30,76 @@ from idemproxy.stores.base import (
     TakeOver,
     TakeOverFact,
 )
-from idemproxy.stores.semantics import EMPTY, Lock, Slot
-from idemproxy.stores.sqlite_file import Machine, StoreClock, open_file, this_machine, why
+from idemproxy.stores.semantics import Slot
+from idemproxy.stores.sqlite_file import Machine, StoreFile, this_machine
+from idemproxy.stores.sqlite_place import warnings_about
+from idemproxy.stores.sqlite_thread import Command, Facts, Job, Kind, Question, Stage, StoreThread
 
 T = TypeVar("T")
+A = TypeVar("A")
 
-BATCH: Final = 256
-SWEEP: Final = 200
-"""Expired records that are removed at a time."""
-SWEEP_EVERY: Final = 5.0
 LOOK_EVERY: Final = 0.025
-"""Seconds between two looks for other processes' ends, while somebody waits for one."""
-
-_GET: Final = "SELECT value, lock_token, lock_until, lock_boot FROM record WHERE id = ?"
-_PUT: Final = (
-    "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, rule = excluded.rule, "
-    "expires = excluded.expires, value = excluded.value, lock_token = excluded.lock_token, lock_until = excluded.lock_until, "
-    "lock_boot = excluded.lock_boot"
-)
-_DELETE: Final = "DELETE FROM record WHERE id = ?"
-_SWEEP: Final = "DELETE FROM record WHERE id IN (SELECT id FROM record WHERE expires <= ? LIMIT ?)"
-
-Step = Callable[[Slot, int], tuple[Slot, T]]
-
-
-@dataclass(slots=True)
-class Job(Generic[T]):
-    """Something to do on the thread. `run` gives the fact; it is withdrawn when its caller no longer waits before it began."""
-
-    run: Callable[[sqlite3.Connection, StoreClock], T]
-    future: asyncio.Future[T]
-    ends: str | None = None
-    begun: bool = False
+"""Seconds between two looks for what other processes wrote, while somebody watches."""
+SCANNED: Final = 500
+"""Rows that a scan looks at in one go."""
+CLOSING: Final = 5.0
+"""Seconds past the time limit of a command that closing takes at most."""
 
 
 class SqliteStore:
-    """See stores/base.py. `timeout_ms` is the longest that a command takes."""
+    """See `stores/base.py`. `timeout_ms` is the longest that one command takes; `machine` gives the time. The file is opened by the
+    first command."""
 
     def __init__(self, path: str, *, namespace: str, timeout_ms: int, machine: Machine | None = None) -> None:
         self._path = path
         self._namespace = namespace
         self._timeout = timeout_ms / 1000
-        self._machine = machine or this_machine()
-        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wakes: list[Callable[[str | None], None]] = []
+        self._machine = machine
         self._closed = False
+        self._thread: StoreThread | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._waiting: dict[Job, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes: list[Callable[[str | None], None]] = []
 
     # -------------------------------------------------------------------------------------------------------------- commands
 
     async def claim(self, record_id: str, claim: Claim) -> ClaimFact:
-        return await self._command(record_id, lambda slot, now: semantics.claim(slot, claim, now))
+        return await self._command(record_id, Kind.READS_FIRST, semantics.claim, claim)
 
     async def take_over(self, record_id: str, take_over: TakeOver) -> TakeOverFact:
-        return await self._command(record_id, lambda slot, now: semantics.take_over(slot, take_over, now))
+        return await self._command(record_id, Kind.WRITES, semantics.take_over, take_over)
 
     async def renew(self, record_id: str, renewal: Renewal) -> RenewFact:
-        return await self._command(record_id, lambda slot, now: semantics.renew(slot, renewal, now))
+        return await self._command(record_id, Kind.WRITES, semantics.renew, renewal)
 
     async def complete(self, record_id: str, completion: Completion) -> EndFact:
-        return await self._command(record_id, lambda slot, now: semantics.complete(slot, completion, now), record_id)
+        return await self._command(record_id, Kind.ENDS, semantics.complete, completion)
 
     async def mark_unknown(self, record_id: str, mark: MarkUnknown) -> EndFact:
-        return await self._command(record_id, lambda slot, now: semantics.mark_unknown(slot, mark, now), record_id)
+        return await self._command(record_id, Kind.ENDS, semantics.mark_unknown, mark)
 
     async def release(self, record_id: str, release: Release) -> EndFact:
-        return await self._command(record_id, lambda slot, now: semantics.release(slot, release, now), record_id)
+        return await self._command(record_id, Kind.ENDS, semantics.release, release)
 
     async def take_back(self, record_id: str, take_back: TakeBack) -> None:
-        await self._command(record_id, lambda slot, now: (semantics.take_back(slot, take_back, now), None), record_id)
+        await self._command(record_id, Kind.ENDS, _take_back, take_back)
 
     async def settle(self, record_id: str, settlement: Settlement) -> EndFact:
-        return await self._command(record_id, lambda slot, now: semantics.settle(slot, settlement, now), record_id)
+        return await self._command(record_id, Kind.ENDS, semantics.settle, settlement)
 
     async def get(self, record_id: str) -> LookFact:
-        return await self._command(record_id, lambda slot, now: (slot, semantics.look(slot, now)))
+        return await self._command(record_id, Kind.READS_FIRST, _look, None)
 
     async def watch(self, wake: Callable[[str | None], None], listening: Callable[[], None]) -> None:
-        """This process's ends are told as they come, other processes' by a look at the file's change counter."""
+        """This process's ends are told as they come; of other processes' only that there was something, by a look at the file."""
         self._wakes.append(wake)
         try:
-            seen = await self._ask(_changes)
+            seen = await self._question(_changes)
             listening()
             while True:
                 await asyncio.sleep(LOOK_EVERY)
-                now = await self._ask(_changes)
+                now = await self._question(_changes)
                 if now != seen:
                     seen = now
                     wake(None)
@@ -128,193 +107,134 @@ class SqliteStore:
             self._wakes.remove(wake)
 
     async def scan(self, *, state: State | None, rule: str | None, limit: int, cursor: str | None) -> Page:
-        def run(connection: sqlite3.Connection, clock: StoreClock) -> Page:
-            now = clock.now()
-            rows = connection.execute(
-                "SELECT id, value, lock_token, lock_until, lock_boot FROM record WHERE namespace = ? AND id > ? AND expires > ? "
-                "AND state <> ? AND (? IS NULL OR state = ?) AND (? IS NULL OR rule = ?) ORDER BY id LIMIT ?",
-                (self._namespace, cursor or "", now, State.RELEASED, state, state, rule, rule, limit + 1),
-            ).fetchall()
-            found = [(row[0], semantics.look(self._slot(row[1:]), now)) for row in rows[:limit]]
-            last = rows[limit - 1][0] if len(rows) > limit else None
-            return Page(tuple((record_id, fact) for record_id, fact in found if isinstance(fact, Found)), last)
-
-        return await self._ask(run)
+        """In the order of the ids; the cursor is one. Raises ValueError for a cursor that is not."""
+        found: list[tuple[bytes, Found]] = []
+        after: bytes | None = bytes.fromhex(cursor or "")
+        while after is not None and len(found) <= limit:
+            some, after = await self._question(_some(after, state, rule, limit + 1 - len(found)))
+            found += some
+        page = tuple((record_id.hex(), fact) for record_id, fact in found[:limit])
+        return Page(page, page[-1][0] if len(found) > limit else None)
 
     async def check(self) -> Check:
-        mode = await self._ask(lambda connection, _: str(connection.execute("PRAGMA journal_mode").fetchone()[0]))
-        warnings = () if mode == "wal" else (f"{self._path} is not in WAL mode: is it on a network file system?",)
-        return Check(f"SQLite {sqlite3.sqlite_version}, {self._path}", warnings)
+        """Raises StoreUnavailable when the file cannot be used."""
+        await self._question(_changes)
+        return Check(f"SQLite {sqlite3.sqlite_version}, {self._path}", warnings_about(self._path))
 
     async def close(self) -> None:
-        """Finish what waits, and close the file."""
+        """Finish what waits, and close the file. Nothing may be asked afterwards."""
         if self._closed:
             return
         self._closed = True
-        if self._thread is not None:
-            self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join)
+        if self._thread is None or self._ended is None:
+            return
+        self._thread.finish()
+        try:
+            async with asyncio.timeout(self._timeout + CLOSING):
+                await self._ended
+            self._thread.join()
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"{self._path} could not be closed: the disk gives no answer; what was acknowledged is kept"
+            ) from None
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
-    # ------------------------------------------------------------------------------------------------------------- the queue
+    # ------------------------------------------------------------------------------------------------------------- the waiting
 
-    async def _command(self, record_id: str, step: Step[T], ends: str | None = None) -> T:
-        def run(connection: sqlite3.Connection, clock: StoreClock) -> T:
-            return self._step(connection, clock.now(), record_id, step)
-
-        return await self._ask(run, ends)
-
-    async def _ask(self, run: Callable[[sqlite3.Connection, StoreClock], T], ends: str | None = None) -> T:
-        if self._closed:
-            raise StoreUnavailable(f"{self._path}: the store is closed")
+    async def _command(self, record_id: str, kind: Kind, step: Callable[[Slot, A, int], tuple[Slot, T]], asked: A) -> T:
         loop = asyncio.get_running_loop()
-        if self._thread is None:
-            self._loop = loop
-            self._thread = threading.Thread(target=self._work, name="idemproxy-sqlite", daemon=True)
-            self._thread.start()
-        job: Job[T] = Job(run, loop.create_future(), ends)
-        self._jobs.put(job)
-        timer = loop.call_later(self._timeout, self._late, job)
+        job = Command(loop.create_future(), loop.time() + self._timeout, bytes.fromhex(record_id), kind, step, asked)
+        fact: T = await self._wait(loop, job)
+        return fact
+
+    async def _question(self, ask: Callable[[StoreFile], T]) -> T:
+        loop = asyncio.get_running_loop()
+        fact: T = await self._wait(loop, Question(loop.create_future(), loop.time() + self._timeout, ask))
+        return fact
+
+    async def _wait(self, loop: asyncio.AbstractEventLoop, job: Job) -> Any:
+        if self._closed:
+            raise StoreUnavailable(f"{self._path}: the store is closed, since the process is shutting down")
+        thread = self._thread or self._start(loop)
+        self._waiting[job] = None
+        if self._timer is None:
+            self._timer = loop.call_at(job.deadline, self._late, loop)
+        thread.put(job)
         try:
             return await job.future
+        except asyncio.CancelledError:
+            thread.withdraw(job)
+            raise
         finally:
-            timer.cancel()
+            del self._waiting[job]
 
-    def _late(self, job: Job[T]) -> None:
-        """A command that has begun may still be applied; one that has not is withdrawn (the thread looks before it begins)."""
-        if not job.future.done():
-            what = f"{self._path} did not answer within {self._timeout:g} s (store_timeout): is the disk slow, or the file locked?"
-            job.future.set_exception(StoreAmbiguous(what) if job.begun else StoreUnavailable(what))
+    def _start(self, loop: asyncio.AbstractEventLoop) -> StoreThread:
+        ended = self._ended = loop.create_future()
 
-    # ------------------------------------------------------------------------------------------------------------ the thread
+        def give(facts: Facts | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                if facts is None:
+                    loop.call_soon_threadsafe(_end, ended)
+                else:
+                    loop.call_soon_threadsafe(self._resolve, facts)
 
-    def _work(self) -> None:
-        connection: sqlite3.Connection | None = None
-        clock: StoreClock | None = None
-        swept = time.monotonic()
-        while (batch := self._next()) is not None:
-            try:
-                if connection is None or clock is None:
-                    connection, clock = open_file(self._path, self._machine, self._timeout)
-            except StoreError as error:
-                self._give([(job, error) for job in batch])
-                continue
-            self._run(connection, clock, batch)
-            if connection.in_transaction or self._gone():
-                connection.close()
-                connection = None
-            elif time.monotonic() - swept > SWEEP_EVERY:
-                swept = time.monotonic()
-                self._sweep(connection, clock)
-        if connection is not None:
-            connection.close()
+        self._thread = StoreThread(self._path, self._open, give)
+        return self._thread
 
-    def _next(self) -> list[Job[Any]] | None:
-        """Every command that waits, at least one; None at the end."""
-        first = self._jobs.get()
-        if first is None:
-            return None
-        batch = [first]
-        while len(batch) < BATCH:
-            try:
-                more = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if more is None:
-                self._jobs.put(None)
-                break
-            batch.append(more)
-        return batch
+    def _open(self) -> StoreFile:
+        machine = self._machine or this_machine()
+        return StoreFile(self._path, namespace=self._namespace, wait=self._timeout, machine=machine)
 
-    def _run(self, connection: sqlite3.Connection, clock: StoreClock, batch: list[Job[Any]]) -> None:
-        """One transaction for the batch."""
-        given: list[tuple[Job[Any], object]] = []
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            for job in batch:
-                if job.future.done():
-                    continue
-                job.begun = True
-                try:
-                    given.append((job, job.run(connection, clock)))
-                except RecordUnreadable as error:
-                    given.append((job, error))
-        except sqlite3.Error as error:
-            self._roll_back(connection)
-            self._give([(job, StoreUnavailable(why(self._path, error))) for job in batch])
-            return
-        try:
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back(connection)
-            failure = StoreAmbiguous(why(self._path, error))
-            given = [(job, failure) for job, _ in given]
-        self._give(given)
-
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
-        if connection.in_transaction:
-            try:
-                connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                return
-
-    def _gone(self) -> bool:
-        """The file was removed or replaced: what is written to it is seen by nobody else."""
-        return False
-
-    def _sweep(self, connection: sqlite3.Connection, clock: StoreClock) -> None:
-        try:
-            now = clock.now()
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("UPDATE clock SET latest = ? WHERE latest < ?", (now, now))
-            connection.execute(_SWEEP, (now, SWEEP))
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            self._roll_back(connection)
-
-    def _give(self, given: list[tuple[Job[Any], object]]) -> None:
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(self._resolve, given)
-        except RuntimeError:
-            return
-
-    def _resolve(self, given: list[tuple[Job[Any], object]]) -> None:
-        for job, fact in given:
-            failed = isinstance(fact, StoreError)
+    def _resolve(self, facts: Facts) -> None:
+        for job, fact in facts:
             if not job.future.done():
-                if isinstance(fact, StoreError):
+                if isinstance(fact, Exception):
                     job.future.set_exception(fact)
                 else:
                     job.future.set_result(fact)
-            if job.ends is not None and not failed:
-                for wake in self._wakes:
-                    wake(job.ends)
+            if isinstance(job, Command) and job.kind is Kind.ENDS and not isinstance(fact, StoreUnavailable):
+                for wake in tuple(self._wakes):
+                    wake(job.record_id.hex())
 
-    # ----------------------------------------------------------------------------------------------------------------- slots
+    def _late(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer for all that wait: they are in the order of their deadlines."""
+        self._timer = None
+        now = loop.time()
+        for job in self._waiting:
+            if job.deadline > now:
+                self._timer = loop.call_at(job.deadline, self._late, loop)
+                return
+            if not job.future.done():
+                job.future.set_exception(self._lateness(job))
 
-    def _step(self, connection: sqlite3.Connection, now: int, record_id: str, step: Step[T]) -> T:
-        row = connection.execute(_GET, (record_id,)).fetchone()
-        before = EMPTY if row is None else self._slot(row)
-        after, fact = step(before, now)
-        if after is not before and after != before:
-            self._put(connection, record_id, after)
-        return fact
-
-    def _slot(self, row: tuple[bytes, bytes | None, int | None, str | None]) -> Slot:
-        """A lease of another boot has lapsed."""
-        value, token, until, boot = row
-        held = token is not None and until is not None and boot == self._machine.boot
-        return Slot(decode(value), Lock(token, until) if held and token is not None and until is not None else None)
-
-    def _put(self, connection: sqlite3.Connection, record_id: str, slot: Slot) -> None:
-        record, lock = slot.record, slot.lock
-        if record is None:
-            connection.execute(_DELETE, (record_id,))
-            return
-        locked = (lock.token, lock.until, self._machine.boot) if lock is not None else (None, None, None)
-        row = (record_id, self._namespace, record.state, record.rule, record.expires_at, encode(record), *locked)
-        connection.execute(_PUT, row)
+    def _lateness(self, job: Job) -> StoreAmbiguous | StoreUnavailable:
+        text = f"{self._path} gave no answer within {self._timeout:g} s (store_timeout): is the disk slow, or the file locked?"
+        if self._thread is not None and self._thread.withdraw(job) is Stage.BEGUN:
+            return StoreAmbiguous(text)
+        return StoreUnavailable(text)
 
 
-def _changes(connection: sqlite3.Connection, _: StoreClock) -> int:
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+def _look(slot: Slot, _asked: None, now: int) -> tuple[Slot, LookFact]:
+    return slot, semantics.look(slot, now)
+
+
+def _take_back(slot: Slot, asked: TakeBack, now: int) -> tuple[Slot, None]:
+    return semantics.take_back(slot, asked, now), None
+
+
+def _changes(file: StoreFile) -> tuple[StoreFile, int]:
+    """Equal to an earlier one when nobody else wrote since. The numbers of two openings cannot be compared."""
+    return file, file.changes()
+
+
+def _some(
+    after: bytes, state: State | None, rule: str | None, wanted: int
+) -> Callable[[StoreFile], tuple[list[tuple[bytes, Found]], bytes | None]]:
+    return lambda file: file.some(after, state=state, rule=rule, wanted=wanted, looked_at=SCANNED)
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)

@@ -41,7 +41,9 @@ class Process:
         """Start, and wait for a line that holds `ready`."""
         before = len(self.output())
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment)
+            self._process = subprocess.Popen(
+                self.arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+            )
         if ready:
             wait_for(f"{ready!r} from {self.arguments}", lambda: self._ready(ready, before))
         return self

@@ -97,7 +97,9 @@ routes:
 Answer = tuple[int, dict[str, str], bytes]
 
 
-def request(port: int, method: str = "POST", path: str = "/v1/charges", key: str | None = "k1", body: bytes = b"{}") -> Answer:
+def request(
+    port: int, method: str = "POST", path: str = "/v1/charges", key: str | None = "k1", body: bytes = b"{}"
+) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body, {"Idempotency-Key": key} if key else {})
@@ -203,7 +205,9 @@ def test_killed_in_mid_operation_it_is_not_executed_again(
 
 def test_health(upstream: Upstream, tmp_path: Path) -> None:
     port, admin = free_port(), free_port()
-    with running(proxy(tmp_path, config(upstream, port, tmp_path, f"admin: 127.0.0.1:{admin}\n")), LISTENING) as process:
+    with running(
+        proxy(tmp_path, config(upstream, port, tmp_path, f"admin: 127.0.0.1:{admin}\n")), LISTENING
+    ) as process:
         assert request(admin, "GET", "/healthz", None)[0] == 200
         assert request(admin, "GET", "/readyz", None)[0] == 200
         upstream.hold()
@@ -225,7 +229,9 @@ def test_a_redis_that_comes_later(upstream: Upstream, tmp_path: Path) -> None:
     with server:
         url = server.url
     port, admin = free_port(), free_port()
-    text = config(upstream, port, tmp_path, f"admin: 127.0.0.1:{admin}\n").replace(f"sqlite:{tmp_path / 'store.db'}", url)
+    text = config(upstream, port, tmp_path, f"admin: 127.0.0.1:{admin}\n").replace(
+        f"sqlite:{tmp_path / 'store.db'}", url
+    )
     with running(proxy(tmp_path, text), LISTENING):
         status, fields, body = request(port)
         assert status == 503

@@ -179,6 +179,13 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert command in said
 
 
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code in (None, 0)
+    assert capsys.readouterr().out.startswith("idemproxy ")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

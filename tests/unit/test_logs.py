@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -18,6 +19,8 @@ from idemproxy.observe import logs
 def _restored() -> Iterator[None]:
     yield
     structlog.reset_defaults()
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, logs.Libraries)]
 
 
 class Terminal(io.StringIO):
@@ -127,3 +130,20 @@ def test_a_line_stays_one_line() -> None:
     logs.set_up(stream, {})
     structlog.get_logger().info("decision", rule="a\nb\u2028\ud800", value=b"\xff")
     assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_what_libraries_say_is_a_line_too_without_what_they_held() -> None:
+    stream = io.StringIO()
+    logs.set_up(stream, {})
+    logs.set_up(stream, {})
+    try:
+        int("sk_live_secret")
+    except ValueError:
+        logging.getLogger("asyncio").exception(
+            "Task exception was never retrieved\nfuture: <Task %s>", "sk_live_secret"
+        )
+    logging.getLogger("asyncio").info("Using selector")
+    (line,) = lines(stream)
+    assert (line["level"], line["event"], line["logger"]) == ("error", "library", "asyncio")
+    assert (line["said"], line["exception"]) == ("Task exception was never retrieved", "ValueError")
+    assert "sk_live_secret" not in stream.getvalue()

@@ -181,7 +181,9 @@ async def test_fail_open_does_not_execute_beside_an_owner_of_the_same_process(wo
     await world.ownership.idle()
 
 
-async def test_the_client_gets_the_answer_when_the_store_is_lost_and_the_end_is_asked_until_acknowledged(world: World) -> None:
+async def test_the_client_gets_the_answer_when_the_store_is_lost_and_the_end_is_asked_until_acknowledged(
+    world: World,
+) -> None:
     failures = 3
 
     async def fail_complete(command: str) -> None:

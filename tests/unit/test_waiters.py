@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from idemproxy.errors import StoreUnavailable
+from idemproxy.errors import StoreError, StoreUnavailable
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import OnUnknown, State
 from idemproxy.stores.base import Claim, Completion, Found, LookFact, Missing, Release
@@ -28,6 +28,10 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
+def never(error: StoreError) -> None:
+    raise AssertionError(f"listening broke: {error}")
+
+
 async def claimed(store: MemoryStore, lease: int = LONG) -> None:
     await store.claim(ID, Claim(b"t" * 16, b"f" * 32, "r", "rule", OnUnknown.BLOCK, lease, LONG))
 
@@ -40,7 +44,7 @@ async def waiting(store: MemoryStore, holds: Callable[[], bool]) -> None:
 
 async def test_many_waiters_read_the_store_once_and_once_more_when_told() -> None:
     store = MemoryStore(Clock())
-    waiters = Waiters(store, poll=LONG)
+    waiters = Waiters(store, never, poll=LONG)
     await claimed(store)
     store.asked.clear()
     asking = [asyncio.ensure_future(waiters.outcome(ID, 20)) for _ in range(1000)]
@@ -56,7 +60,7 @@ async def test_many_waiters_read_the_store_once_and_once_more_when_told() -> Non
 
 async def test_a_release_is_told() -> None:
     store = MemoryStore(Clock())
-    waiters = Waiters(store, poll=LONG)
+    waiters = Waiters(store, never, poll=LONG)
     await claimed(store)
     asking = asyncio.ensure_future(waiters.outcome(ID, 20))
     await waiting(store, lambda: "get" in store.asked)
@@ -67,7 +71,7 @@ async def test_a_release_is_told() -> None:
 
 async def test_a_dead_owners_waiter_learns_at_the_leases_end() -> None:
     store = MemoryStore(Clock())
-    waiters = Waiters(store, poll=LONG)
+    waiters = Waiters(store, never, poll=LONG)
     await claimed(store, lease=200)
     fact = await waiters.outcome(ID, 20)
     assert isinstance(fact, Found)
@@ -78,7 +82,7 @@ async def test_a_dead_owners_waiter_learns_at_the_leases_end() -> None:
 
 async def test_patience_ends() -> None:
     store = MemoryStore(Clock())
-    waiters = Waiters(store, poll=LONG)
+    waiters = Waiters(store, never, poll=LONG)
     await claimed(store)
     assert await waiters.outcome(ID, 0.05) is None
     await waiters.close()
@@ -90,7 +94,7 @@ async def test_a_lost_notice_is_made_good_by_the_poll() -> None:
             await asyncio.get_running_loop().create_future()
 
     store = Deaf(Clock())
-    waiters = Waiters(store, poll=0.05)
+    waiters = Waiters(store, never, poll=0.05)
     await claimed(store)
     asking = asyncio.ensure_future(waiters.outcome(ID, 20))
     await waiting(store, lambda: "get" in store.asked)
@@ -109,19 +113,21 @@ async def test_listening_that_breaks_is_begun_again_and_everybody_reads_again() 
                 raise StoreUnavailable("connection lost")
             await super().watch(wake, listening)
 
+    told: list[StoreError] = []
     store = Breaking(Clock())
-    waiters = Waiters(store, poll=LONG)
+    waiters = Waiters(store, told.append, poll=LONG)
     await claimed(store)
     asking = asyncio.ensure_future(waiters.outcome(ID, 20))
     await waiting(store, lambda: store.begun == 2)
     await store.complete(ID, Completion(b"t" * 16, ANSWER, LONG, None))
     assert isinstance(await asking, Found)
     await waiters.close()
+    assert [str(error) for error in told] == ["connection lost"]
 
 
 async def test_a_store_that_fails_is_read_again() -> None:
     store = MemoryStore(Clock())
-    waiters = Waiters(store, poll=LONG)
+    waiters = Waiters(store, never, poll=LONG)
     await claimed(store, lease=100)
     failures = 2
 
@@ -139,7 +145,7 @@ async def test_a_store_that_fails_is_read_again() -> None:
 
 async def test_a_waiter_that_leaves_takes_its_vigil_with_it() -> None:
     store = MemoryStore(Clock())
-    waiters = Waiters(store, poll=0.01)
+    waiters = Waiters(store, never, poll=0.01)
     await claimed(store)
     asking = asyncio.ensure_future(waiters.outcome(ID, 20))
     await waiting(store, lambda: "get" in store.asked)

@@ -67,7 +67,8 @@ def expected(found: str, same: bool, in_flight: InFlight, recorded: OnUnknown, r
 
 
 @pytest.mark.parametrize(
-    ("found", "same", "in_flight", "recorded", "rules"), list(product(FOUND, (True, False), InFlight, OnUnknown, OnUnknown))
+    ("found", "same", "in_flight", "recorded", "rules"),
+    list(product(FOUND, (True, False), InFlight, OnUnknown, OnUnknown)),
 )
 def test_decision_table(found: str, same: bool, in_flight: InFlight, recorded: OnUnknown, rules: OnUnknown) -> None:
     state, lease_left, answer = FOUND[found]

@@ -1,0 +1,46 @@
+# `make demo` and `make test` need Python 3.11, pip and make; they set up the rest (the tests' programs by apt-get, as root or by sudo).
+
+PYTHON_IN_VENV := .venv/bin/python
+SET_UP := .venv/.set-up
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test setup lint format audit clean
+
+help:
+	@echo "make demo     show the main job on a sample payments API"
+	@echo "make test     every check that gates a change: lint, types, known vulnerabilities, tests"
+	@echo "make setup    make .venv, with idemproxy and all that its tests need"
+	@echo "make lint     ruff, the format, mypy --strict"
+	@echo "make format   put the code into its format"
+	@echo "make audit    look the packages up in the list of known vulnerabilities"
+	@echo "make clean    remove what was made"
+
+demo: $(SET_UP)
+	@$(PYTHON_IN_VENV) -m idemproxy demo
+
+test: lint audit
+	@tools/set-up programs
+	$(PYTHON_IN_VENV) -m pytest
+
+setup: $(SET_UP)
+
+$(SET_UP): pyproject.toml tests/requirements.txt tools/set-up
+	@tools/set-up packages
+	@touch $@
+
+lint: $(SET_UP)
+	$(PYTHON_IN_VENV) -m ruff check .
+	$(PYTHON_IN_VENV) -m ruff format --check .
+	$(PYTHON_IN_VENV) -m mypy
+
+format: $(SET_UP)
+	$(PYTHON_IN_VENV) -m ruff check --fix .
+	$(PYTHON_IN_VENV) -m ruff format .
+
+audit: $(SET_UP)
+	@$(PYTHON_IN_VENV) tools/audit.py
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

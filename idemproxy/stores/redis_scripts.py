@@ -1,0 +1,147 @@
+"""The Redis store's commands as they go over the wire (RESP2), and its scripts: one a command, run by EVALSHA."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.record import (
+    NO_TOKEN,
+    TOKEN_BYTES,
+    OnUnknown,
+    Reason,
+    Record,
+    State,
+    Tombstone,
+    decode,
+    encode,
+)
+from idemproxy.stores.base import Anew, Claim, Claimed, Dead, Done, Found, Locked, Missing, Renewed
+from idemproxy.stores.redis_wire import Reply, bulk
+
+Fact = Claimed | Found | Missing | Locked | Dead | Renewed | Done
+
+_FOLDER = Path(__file__).parent / "scripts"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the heads of the two commands that run it, up to its keys."""
+
+    by_digest: bytes
+    by_text: bytes
+
+
+def _script(name: str, arguments: int, *parts: str) -> Script:
+    """`arguments` counts those after the two keys."""
+    files = ("prelude", *parts, name)
+    text = "\n".join((_FOLDER / f"{file}.lua").read_text("utf-8") for file in files).encode()
+    digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+    size = 5 + arguments
+    return Script(
+        b"*%d\r\n%b" % (size, bulk(b"EVALSHA", digest, b"2")),
+        b"*%d\r\n%b" % (size, bulk(b"EVAL", text, b"2")),
+    )
+
+
+CLAIM = _script("claim", 4, "owning")
+TAKE_OVER = _script("take_over", 5, "owning")
+RENEW = _script("renew", 3, "owning")
+FINISH = _script("finish", 10, "ending")
+RELEASE = _script("release", 4, "ending")
+TAKE_BACK = _script("take_back", 5, "ending")
+SETTLE = _script("settle", 8, "ending")
+LOOK = _script("look", 0)
+
+_KEPT = 2
+_ANSWER = struct.Struct(">HIH")
+"""Status, bytes of the answer's head, bytes of its trailers: as in record.py."""
+
+_TOKEN_AT = 42
+_FINGERPRINT_BYTES = 32
+_AFTER_FINGERPRINT = _TOKEN_AT + TOKEN_BYTES + _FINGERPRINT_BYTES
+
+
+def number(value: int) -> bytes:
+    """A number as scripts read it."""
+    return b"%d" % value
+
+
+@lru_cache(maxsize=4096)
+def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt: int) -> bytes:
+    record = Record(
+        State.PROCESSING,
+        bytes(_FINGERPRINT_BYTES),
+        recipe,
+        rule,
+        NO_TOKEN,
+        version,
+        attempt,
+        False,
+        on_unknown,
+        Reason.NONE,
+        0,
+        0,
+        0,
+        None,
+    )
+    return encode(record)
+
+
+def template(claim: Claim, attempt: int = 1, version: int = 1) -> bytes:
+    """The record that a claim makes, for a script to fill in the times."""
+    plain = _plain(claim.recipe, claim.rule, claim.on_unknown, version, attempt)
+    return b"".join((plain[:_TOKEN_AT], claim.token, claim.fingerprint, plain[_AFTER_FINGERPRINT:]))
+
+
+def anew(made_from: Anew | None) -> bytes:
+    """What a missing record is written from; empty where it may not be."""
+    return b"" if made_from is None else template(made_from.claim, made_from.attempt, made_from.version)
+
+
+_DEAD = bytearray(_plain("", "", OnUnknown.BLOCK, 0, 0))
+_DEAD[2] = State.RELEASED
+
+
+def dead(token: bytes) -> bytes:
+    """The remnant of a claim that was taken back before it was applied."""
+    return b"".join((_DEAD[:_TOKEN_AT], token, _DEAD[_TOKEN_AT + TOKEN_BYTES :]))
+
+
+def answer_parts(answer: Answer | Tombstone) -> tuple[bytes, bytes, bytes]:
+    """The flag of a kept answer, its status and lengths, and what follows rule and recipe in the record."""
+    match answer:
+        case Answer(status, head, body, trailers):
+            payload = b"".join((head, trailers, body))
+            return number(_KEPT), _ANSWER.pack(status, len(head), len(trailers)), payload
+        case Tombstone(status):
+            return b"0", _ANSWER.pack(status, 0, 0), b""
+
+
+NO_ANSWER = (b"0", bytes(_ANSWER.size), b"")
+
+
+_MISSING, _DEAD_TOKEN = Missing(), Dead()
+_FACTS: dict[object, Callable[[list[Any]], Fact]] = {
+    1: lambda reply: Claimed(reply[1], reply[2]),
+    2: lambda reply: Found(decode(reply[1]), reply[2]),
+    3: lambda _: _MISSING,
+    4: lambda reply: Locked(reply[1]),
+    5: lambda _: _DEAD_TOKEN,
+    6: lambda reply: Renewed(reply[1]),
+    7: lambda reply: Done(State(reply[1])),
+}
+"""By the codes of prelude.lua."""
+
+
+def fact_of(reply: Reply) -> Fact:
+    """What a script answered: a code, then the members of the fact. Raises RecordUnreadable."""
+    if not isinstance(reply, list):
+        raise TypeError("a script gave an answer that is no fact")
+    return _FACTS[reply[0]](reply)

@@ -1,0 +1,376 @@
+"""The Lua scripts against stores/semantics.py: the same commands from the same start give the same facts and leave the same record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from idemproxy.errors import RecordUnreadable, StoreError
+from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.record import NO_TOKEN, OnUnknown, Reason, Record, State, Tombstone, decode, encode
+from idemproxy.stores import semantics
+from idemproxy.stores.base import (
+    Anew,
+    Claim,
+    Completion,
+    Found,
+    Locked,
+    MarkUnknown,
+    Release,
+    Renewal,
+    SettleComplete,
+    SettleDelete,
+    SettleRelease,
+    TakeBack,
+    TakeOver,
+)
+from idemproxy.stores.redis import RedisStore
+from idemproxy.stores.semantics import Lock, Slot
+from tests.stores.redis_server import RedisServer
+
+UNIT = 1_000_000
+"""Milliseconds: every time in these tests is a multiple of it from the example's start, which takes far less."""
+
+TOKENS = [bytes([letter]) * 16 for letter in b"abc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """The lease runs out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """The server drops the record, and keeps the lock."""
+
+
+Settle = SettleRelease | SettleComplete | SettleDelete
+Step = Claim | TakeOver | Renewal | Completion | MarkUnknown | Release | TakeBack | Settle | Lapse | Evict
+
+tokens = st.sampled_from(TOKENS)
+times = st.sampled_from([UNIT, 2 * UNIT, 5 * UNIT])
+versions = st.integers(0, 5)
+claims = st.builds(
+    Claim,
+    token=tokens,
+    fingerprint=st.sampled_from([b"f" * 32, b"g" * 32]),
+    recipe=st.sampled_from(["", "recipe", "r\u00e9"]),
+    rule=st.sampled_from(["charges", "r"]),
+    on_unknown=st.sampled_from(OnUnknown),
+    lease=times,
+    ttl=times,
+)
+answers = st.builds(
+    Answer,
+    status=st.sampled_from([200, 299, 399, 400, 503]),
+    head=st.sampled_from([b"", b"200 OK\r\nA: b\r\n"]),
+    body=st.binary(max_size=20),
+    trailers=st.sampled_from([b"", b"T: x\r\n"]),
+)
+outcomes = st.one_of(answers, st.builds(Tombstone, status=st.sampled_from([200, 500])))
+reasons = st.sampled_from([reason for reason in Reason if reason is not Reason.NONE])
+
+
+@st.composite
+def made_anew(draw: st.DrawFn, token: bytes) -> Anew | None:
+    if draw(st.booleans()):
+        return None
+    return Anew(replace(draw(claims), token=token), draw(st.integers(1, 4)), draw(st.integers(1, 5)))
+
+
+@st.composite
+def ends(draw: st.DrawFn) -> Completion | MarkUnknown:
+    token = draw(tokens)
+    anew = draw(made_anew(token))
+    if draw(st.booleans()):
+        return Completion(token, draw(outcomes), draw(times), anew)
+    return MarkUnknown(token, draw(reasons), draw(times), anew)
+
+
+steps: st.SearchStrategy[Step] = st.one_of(
+    claims,
+    st.builds(TakeOver, tokens, st.sampled_from([*TOKENS, NO_TOKEN]), versions, times, times),
+    st.builds(Renewal, tokens, times, times),
+    ends(),
+    st.builds(Release, tokens, times),
+    st.builds(TakeBack, tokens, times),
+    st.builds(SettleRelease, versions, times),
+    st.builds(SettleComplete, versions, answers, times),
+    st.builds(SettleDelete, versions),
+    st.just(Lapse()),
+    st.just(Evict()),
+)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    """Times are counted from the example's start."""
+    state = draw(st.sampled_from(State))
+    ended = state in (State.COMPLETED, State.FAILED)
+    return Record(
+        state=state,
+        fingerprint=b"h" * 32,
+        recipe="older",
+        rule="r",
+        token=draw(st.sampled_from([*TOKENS, NO_TOKEN])),
+        version=draw(versions),
+        attempt=draw(st.integers(0, 4)),
+        may_have_run=draw(st.booleans()),
+        on_unknown=draw(st.sampled_from(OnUnknown)),
+        reason=draw(reasons) if state is State.UNKNOWN else Reason.NONE,
+        created_at=-7 * UNIT,
+        updated_at=-3 * UNIT,
+        expires_at=draw(st.sampled_from([UNIT, 4 * UNIT, 20 * UNIT])),
+        answer=draw(outcomes) if ended else None,
+    )
+
+
+slots = st.builds(
+    Slot,
+    record=st.one_of(st.none(), records()),
+    lock=st.one_of(st.none(), st.builds(Lock, token=tokens, until=st.sampled_from([UNIT, 3 * UNIT]))),
+)
+
+
+class Pair:
+    """One operation in the server and in the model, whose clock stands at 0."""
+
+    def __init__(self, server: redis.Redis, store: RedisStore, record_id: str, start: Slot) -> None:
+        self._server = server
+        self._store = store
+        self._id = record_id
+        self._record, self._lock = f"shop:{{{record_id}}}:record", f"shop:{{{record_id}}}:lock"
+        seconds, micros = server.time()
+        self._now = seconds * 1000 + micros // 1000
+        self.slot = start
+        if start.record is not None:
+            value = encode(self._moved(start.record, self._now))
+            server.set(self._record, value, pxat=self._now + start.record.expires_at)
+        if start.lock is not None:
+            server.set(self._lock, start.lock.token, pxat=self._now + start.lock.until)
+
+    async def step(self, step: Step) -> None:
+        before = self.slot
+        told = self._tell(step)
+        asked = await self._ask(step)
+        assert self._comparable(asked) == told, (before, step)
+        assert self._stored() == self.slot, (before, step)
+        looked = self._comparable(await self._store.get(self._id))
+        assert looked == semantics.look(self.slot, 0), self.slot
+
+    def _tell(self, step: Step) -> object:
+        """What the model does and answers."""
+        fact: object = None
+        match step:
+            case Claim():
+                self.slot, fact = semantics.claim(self.slot, step, 0)
+            case TakeOver():
+                self.slot, fact = semantics.take_over(self.slot, step, 0)
+            case Renewal():
+                self.slot, fact = semantics.renew(self.slot, step, 0)
+            case Completion():
+                self.slot, fact = semantics.complete(self.slot, step, 0)
+            case MarkUnknown():
+                self.slot, fact = semantics.mark_unknown(self.slot, step, 0)
+            case Release():
+                self.slot, fact = semantics.release(self.slot, step, 0)
+            case TakeBack():
+                self.slot = semantics.take_back(self.slot, step, 0)
+            case Lapse():
+                self.slot = Slot(self.slot.record, None)
+            case Evict():
+                self.slot = Slot(None, self.slot.lock)
+            case _:
+                self.slot, fact = semantics.settle(self.slot, step, 0)
+        return fact
+
+    async def _ask(self, step: Step) -> object:
+        store, record_id = self._store, self._id
+        match step:
+            case Claim():
+                return await store.claim(record_id, step)
+            case TakeOver():
+                return await store.take_over(record_id, step)
+            case Renewal():
+                return await store.renew(record_id, step)
+            case Completion():
+                return await store.complete(record_id, step)
+            case MarkUnknown():
+                return await store.mark_unknown(record_id, step)
+            case Release():
+                return await store.release(record_id, step)
+            case TakeBack():
+                await store.take_back(record_id, step)
+                return None
+            case Lapse():
+                self._server.delete(self._lock)
+                return None
+            case Evict():
+                self._server.delete(self._record)
+                return None
+            case _:
+                return await store.settle(record_id, step)
+
+    def _comparable(self, fact: object) -> object:
+        match fact:
+            case Found(record, lease_left):
+                return Found(self._moved(record, -self._now), self._rounded(lease_left))
+            case Locked(lease_left):
+                return Locked(self._rounded(lease_left))
+            case _:
+                return fact
+
+    def _stored(self) -> Slot:
+        value, lock = self._server.get(self._record), self._server.get(self._lock)
+        record = None
+        if isinstance(value, bytes):
+            record = self._moved(decode(value), -self._now)
+            assert self._rounded(self._left(self._record)) == record.expires_at, "the key lives as long as the record"
+        held = Lock(lock, self._rounded(self._left(self._lock))) if isinstance(lock, bytes) else None
+        return Slot(record, held)
+
+    def _left(self, key: str) -> int:
+        left = self._server.pttl(key)
+        assert isinstance(left, int)
+        return left
+
+    def _moved(self, record: Record, by: int) -> Record:
+        return replace(
+            record,
+            created_at=self._rounded(record.created_at + by) if by < 0 else record.created_at + by,
+            updated_at=self._rounded(record.updated_at + by) if by < 0 else record.updated_at + by,
+            expires_at=self._rounded(record.expires_at + by) if by < 0 else record.expires_at + by,
+        )
+
+    @staticmethod
+    def _rounded(time: int) -> int:
+        return round(time / UNIT) * UNIT
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+Play = Callable[[Slot, list[Step]], None]
+
+
+@pytest.fixture(scope="module")
+def play(server: RedisServer) -> Iterator[Play]:
+    """Take the steps in one operation of the server's and in the model."""
+    ids = count(1)
+    with asyncio.Runner() as runner:
+        store = RedisStore(server.url, namespace="shop", timeout_ms=30_000)
+
+        async def one(start: Slot, taken: list[Step]) -> None:
+            pair = Pair(server.client(), store, f"{next(ids):064x}", start)
+            for step in taken:
+                await pair.step(step)
+
+        yield lambda start, taken: runner.run(one(start, taken))
+        runner.run(store.close())
+
+
+quiet = settings(
+    max_examples=300,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@quiet
+@given(st.lists(steps, min_size=1, max_size=8))
+def test_from_nothing(play: Play, taken: list[Step]) -> None:
+    play(Slot(), taken)
+
+
+@quiet
+@given(slots, st.lists(steps, min_size=1, max_size=3))
+def test_from_any_slot(play: Play, start: Slot, taken: list[Step]) -> None:
+    play(start, taken)
+
+
+LIVES: list[list[Step]] = [
+    [
+        claim := Claim(TOKENS[0], b"f" * 32, "recipe", "r", OnUnknown.RETRY, UNIT, UNIT),
+        Renewal(TOKENS[0], UNIT, 2 * UNIT),
+    ],
+    [claim, Lapse(), Renewal(TOKENS[0], UNIT, UNIT), Completion(TOKENS[0], Answer(200, b"h", b"b", b"t"), UNIT, None)],
+    [claim, Lapse(), TakeOver(TOKENS[1], TOKENS[0], 1, UNIT, UNIT), Release(TOKENS[1], UNIT), Release(TOKENS[1], UNIT)],
+    [
+        claim,
+        Lapse(),
+        SettleComplete(1, Answer(200, b"h", b"b"), UNIT),
+        Completion(TOKENS[0], Tombstone(200), UNIT, None),
+    ],
+    [claim, Release(TOKENS[0], UNIT), claim, replace(claim, token=TOKENS[1]), Release(TOKENS[1], UNIT)],
+    [claim, Evict(), MarkUnknown(TOKENS[0], Reason.RESET, UNIT, Anew(claim, 1, 1)), SettleRelease(2, UNIT), claim],
+    [TakeBack(TOKENS[0], UNIT), claim, replace(claim, token=TOKENS[1]), Lapse(), TakeBack(TOKENS[2], UNIT)],
+    [claim, Lapse(), SettleDelete(1), Completion(TOKENS[0], Tombstone(500), UNIT, Anew(claim, 3, 7)), claim],
+]
+
+
+@pytest.mark.parametrize("taken", LIVES)
+def test_lives(play: Play, taken: list[Step]) -> None:
+    play(Slot(), taken)
+
+
+async def commands(store: RedisStore, record_id: str) -> list[Callable[[], Awaitable[object]]]:
+    anew = Anew(claim, 1, 1)
+    return [
+        lambda: store.claim(record_id, claim),
+        lambda: store.take_over(record_id, TakeOver(TOKENS[0], TOKENS[1], 1, UNIT, UNIT)),
+        lambda: store.renew(record_id, Renewal(TOKENS[0], UNIT, UNIT)),
+        lambda: store.complete(record_id, Completion(TOKENS[0], Tombstone(200), UNIT, anew)),
+        lambda: store.mark_unknown(record_id, MarkUnknown(TOKENS[0], Reason.RESET, UNIT, anew)),
+        lambda: store.release(record_id, Release(TOKENS[0], UNIT)),
+        lambda: store.take_back(record_id, TakeBack(TOKENS[0], UNIT)),
+        lambda: store.settle(record_id, SettleDelete(1)),
+        lambda: store.get(record_id),
+    ]
+
+
+known = encode(semantics.claim(Slot(), claim, 0)[0].record or pytest.fail("no record"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"x", b"I\x02" + known[2:], known[:60], known[:2] + b"\x09" + known[3:], known[:2] + b"\x00" + known[3:]],
+    ids=["empty", "text", "version", "short", "state 9", "state 0"],
+)
+async def test_an_encoding_that_is_not_known_is_never_touched(server: RedisServer, value: bytes) -> None:
+    store = RedisStore(server.url, namespace="shop", timeout_ms=30_000)
+    try:
+        for number, command in enumerate(await commands(store, "e" * 64)):
+            server.client().set(f"shop:{{{'e' * 64}}}:record", value)
+            with pytest.raises(RecordUnreadable):
+                await command()
+            assert server.client().get(f"shop:{{{'e' * 64}}}:record") == value, number
+            assert server.client().exists(f"shop:{{{'e' * 64}}}:lock") == 0, number
+    finally:
+        await store.close()
+
+
+async def test_a_key_of_another_type_is_never_touched(server: RedisServer) -> None:
+    key = f"shop:{{{'d' * 64}}}:record"
+    server.client().rpush(key, "of another program")
+    store = RedisStore(server.url, namespace="shop", timeout_ms=30_000)
+    try:
+        for command in await commands(store, "d" * 64):
+            with pytest.raises(StoreError, match="another program shares the database") as raised:
+                await command()
+            assert type(raised.value) is StoreError
+            assert "shop:" not in str(raised.value)
+        assert server.client().lrange(key, 0, -1) == [b"of another program"]
+    finally:
+        await store.close()
