@@ -20,13 +20,13 @@ demo: $(SET_UP)
 	@$(PYTHON_IN_VENV) -m idemproxy demo
 
 test: lint audit
-	@tools/set-up programs
+	@.ci/set-up programs
 	$(PYTHON_IN_VENV) -m pytest
 
 setup: $(SET_UP)
 
-$(SET_UP): pyproject.toml tests/requirements.txt tools/set-up
-	@tools/set-up packages
+$(SET_UP): pyproject.toml tests/requirements.txt .ci/set-up
+	@.ci/set-up packages
 	@touch $@
 
 lint: $(SET_UP)
@@ -39,7 +39,7 @@ format: $(SET_UP)
 	$(PYTHON_IN_VENV) -m ruff format .
 
 audit: $(SET_UP)
-	@$(PYTHON_IN_VENV) tools/audit.py
+	@$(PYTHON_IN_VENV) .ci/audit.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build

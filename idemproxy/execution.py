@@ -30,6 +30,7 @@ class Operation:
     recipe: str
     rule: Rule
     head: RequestHead
+    peer: str
     body: bytes
     trailers: Fields
     interim: Callable[[AnswerHead], None]
@@ -91,10 +92,10 @@ class Execution:
         upstream connection sends nothing more (DESIGN.md section 4, *Stop, then say*)."""
         rule = forward.operation.rule
         match await self._forwarding.upstream.exchange(self._outgoing(forward)):
-            case NotSent():
-                return Free(), Failed(unreachable(rule.retry_after), "released")
-            case SentNoAnswer(reason=reason):
-                return self._lost(_REASONS[reason], rule)
+            case NotSent(reason=reason):
+                return Free(), Failed(unreachable(rule.retry_after, reason), "released")
+            case SentNoAnswer(reason=lost_by):
+                return self._lost(_REASONS[lost_by], rule)
             case Answering() as answering:
                 try:
                     return await self._read(answering, forward)
@@ -111,7 +112,7 @@ class Execution:
         if (name := rule.attempt_header) is not None:
             drop, add = drop | {name.lower()}, ((name, b"%d" % forward.attempt),)
         return Outgoing(
-            head=request_head(operation.head, self._forwarding.origin, drop=drop, add=add),
+            head=request_head(operation.head, operation.peer, self._forwarding.hop, drop=drop, add=add),
             method=operation.head.method,
             body=whole_body(operation.head, operation.body, operation.trailers),
             patience=self._forwarding.patience,

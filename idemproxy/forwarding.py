@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from idemproxy.http1.connection import forwardable, forwardable_trailers
 from idemproxy.http1.heads import AnswerHead, Chunked, Length, NoBody, RequestHead
 from idemproxy.http1.writing import chunk, field_lines, last_chunk
-from idemproxy.idempotency.messages import Fields
+from idemproxy.idempotency.messages import Fields, values
 from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.proxy.incoming import ClientGone, Incoming
 from idemproxy.proxy.upstream import (
@@ -23,6 +23,7 @@ from idemproxy.proxy.upstream import (
     Patience,
     Reuse,
     SentNoAnswer,
+    Unsent,
     Upstream,
 )
 
@@ -32,37 +33,67 @@ are idempotent too by that section, but not free of effects that a second sendin
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """What the request line and `Host` need to know of the upstream."""
+class Hop:
+    """What the proxy is between a client and the upstream. `base` goes in front of each target, `authority` is the upstream's own
+    `Host`, `scheme` what clients speak. The rest says what the proxy adds (FORWARDING.md, point 5): by default nothing."""
 
     base: bytes
     authority: bytes
+    scheme: bytes = b"http"
+    forwarded_headers: bool = False
+    via: bool = False
+    upstream_host: bool = False
 
 
-def request_head(head: RequestHead, origin: Origin, *, drop: frozenset[bytes] = frozenset(), add: Fields = ()) -> bytes:
+def request_head(
+    head: RequestHead, peer: str, hop: Hop, *, drop: frozenset[bytes] = frozenset(), add: Fields = ()
+) -> bytes:
     """The head that goes to the upstream: as it came, but for what one hop ends (FORWARDING.md, points 1 to 5). Fields named in
-    `drop` (lower case) are left out, those of `add` put behind."""
-    target, authority = origin_form(head.target)
+    `drop` (lower case) are left out, those of `add` put behind. `peer` is the client's address, or ""."""
+    target, authority = origin_form(head.method, head.target)
     fields = tuple(field for field in forwardable(head.fields) if field[0].lower() not in drop)
-    if authority is not None:
-        fields = tuple((name, authority) if name.lower() == b"host" else (name, value) for name, value in fields)
-    if not any(name.lower() == b"host" for name, _ in fields):
-        fields = ((b"Host", authority or origin.authority), *fields)
+    asked = authority if authority is not None else next(iter(values(fields, b"host")), hop.authority)
+    if hop.forwarded_headers:
+        fields = _forwarded(fields, peer, hop.scheme, asked)
+    fields = _with_host(fields, hop.authority if hop.upstream_host else asked)
+    if hop.via:
+        fields = (*fields, (b"Via", b"1.%d idemproxy" % head.minor))
     if isinstance(head.framing, Chunked):
         fields = (*fields, (b"Transfer-Encoding", b"chunked"))
     if target != b"*":
-        target = origin.base + target
+        target = hop.base + target
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, target, field_lines(fields + add))
 
 
-def origin_form(target: bytes) -> tuple[bytes, bytes | None]:
-    """A target in origin-form, and the authority that an absolute-form names (RFC 9112, section 3.2.2)."""
+def _with_host(fields: Fields, host: bytes) -> Fields:
+    """The Host field in its place, or in front where there is none (HTTP/1.0)."""
+    if any(name.lower() == b"host" for name, _ in fields):
+        return tuple((name, host if name.lower() == b"host" else value) for name, value in fields)
+    return ((b"Host", host), *fields)
+
+
+def _forwarded(fields: Fields, peer: str, scheme: bytes, host: bytes) -> Fields:
+    """The client appended to X-Forwarded-For, the others where absent."""
+    through = [*values(fields, b"x-forwarded-for"), *([peer.encode("ascii")] if peer else [])]
+    kept = tuple(field for field in fields if field[0].lower() != b"x-forwarded-for")
+    if through:
+        kept = (*kept, (b"X-Forwarded-For", b", ".join(through)))
+    for name, value in ((b"X-Forwarded-Proto", scheme), (b"X-Forwarded-Host", host)):
+        if not values(fields, name.lower()):
+            kept = (*kept, (name, value))
+    return kept
+
+
+def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """A target in origin-form, and the authority that an absolute-form names (RFC 9112, sections 3.2.2 and 3.2.4)."""
     if target[:1] in b"/*":
         return target, None
     rest = target.partition(b"://")[2]
     end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
-    path = rest[end:]
-    return (path if path.startswith(b"/") else b"/" + path), rest[:end].rpartition(b"@")[2]
+    path, authority = rest[end:], rest[:end]
+    if method == b"OPTIONS" and not path:
+        return b"*", authority
+    return (path if path.startswith(b"/") else b"/" + path), authority
 
 
 def answer_head(head: AnswerHead) -> bytes:
@@ -70,8 +101,11 @@ def answer_head(head: AnswerHead) -> bytes:
     return head.status_line + b"\r\n" + field_lines(forwardable(head.fields))
 
 
-def unreachable(retry_after: int) -> Problem:
+def unreachable(retry_after: int, reason: Unsent = Unsent.UNREACHABLE) -> Problem:
     """Not one byte was sent."""
+    if reason is Unsent.BUSY:
+        detail = "Every connection to the upstream is in use. The request was not sent: send it again."
+        return Problem(Slug.UPSTREAM_UNREACHABLE, detail, retry_after, status=503)
     detail = "The upstream cannot be reached. The request was not sent: send it again."
     return Problem(Slug.UPSTREAM_UNREACHABLE, detail, retry_after)
 
@@ -88,9 +122,9 @@ def failed(lost: Lost) -> Problem:
 class Forwarding:
     """Traffic that no rule names: as it came, streamed both ways."""
 
-    def __init__(self, upstream: Upstream, origin: Origin, patience: Patience, docs_url: str) -> None:
+    def __init__(self, upstream: Upstream, hop: Hop, patience: Patience, docs_url: str) -> None:
         self.upstream = upstream
-        self.origin = origin
+        self.hop = hop
         self.patience = patience
         self._docs_url = docs_url
 
@@ -112,11 +146,11 @@ class Forwarding:
     async def _exchange(self, incoming: Incoming) -> Answering | None:
         head = incoming.head
         bodiless = isinstance(head.framing, NoBody)
-        again = bodiless and head.method in _IDEMPOTENT
+        again = (bodiless or head.framing == Length(0)) and head.method in _IDEMPOTENT
         reuse = Reuse.POOLED
         while True:
             outgoing = Outgoing(
-                head=request_head(head, self.origin),
+                head=request_head(head, incoming.peer, self.hop),
                 method=head.method,
                 body=None if bodiless else _body(incoming),
                 patience=self.patience,
@@ -127,8 +161,8 @@ class Forwarding:
             match await self.upstream.exchange(outgoing):
                 case Answering() as answering:
                     return answering
-                case NotSent():
-                    await self._refuse(incoming, unreachable(1_000))
+                case NotSent(reason=reason):
+                    await self._refuse(incoming, unreachable(1_000, reason))
                     return None
                 case SentNoAnswer(reason=reason, answer_began=began):
                     if again and not began and reason in (Lost.RESET, Lost.CLOSED):

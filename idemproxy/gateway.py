@@ -16,6 +16,7 @@ from typing import assert_never
 import structlog
 
 from idemproxy.clocks import Clock
+from idemproxy.errors import StoreError
 from idemproxy.execution import Answered, Failed, Operation, Streaming
 from idemproxy.forwarding import Forwarding, answer_head
 from idemproxy.http1.connection import check_options
@@ -139,7 +140,12 @@ class Gateway:
             await incoming.answer(self.refusal(400, str(error)))
             return
         operation = self._identify(incoming, rule, key, body)
-        given = await self._outcome(operation)
+        given: Given
+        try:
+            given = await self._outcome(operation)
+        except StoreError as error:
+            log.warning("record unreadable", rule=rule.name, id=short_id(operation.record_id), error=str(error))
+            given = _store_down(rule)
         ms = round((self._clock() - began) * 1000, 1)
         log.info("decision", rule=rule.name, **_line(given, rule), ms=ms, id=short_id(operation.record_id))
         await self._deliver(incoming, rule, given)
@@ -158,6 +164,7 @@ class Gateway:
             recipe=recipe_name(rule.fingerprint),
             rule=rule,
             head=head,
+            peer=incoming.peer,
             body=body,
             trailers=incoming.trailers,
             interim=interim,

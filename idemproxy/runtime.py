@@ -17,12 +17,13 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from idemproxy import certificates
 from idemproxy.admin import health
 from idemproxy.clocks import boottime
-from idemproxy.config.settings import Address, Settings, TcpAddress, UnixAddress, UpstreamSettings
+from idemproxy.config.settings import Address, Settings, TcpAddress, UnixAddress
 from idemproxy.errors import StartError, StoreError
 from idemproxy.execution import Execution
-from idemproxy.forwarding import Forwarding, Origin
+from idemproxy.forwarding import Forwarding, Hop
 from idemproxy.gateway import Gateway
 from idemproxy.idempotency.record import TOKEN_BYTES
 from idemproxy.observe import logs
@@ -30,6 +31,7 @@ from idemproxy.ownership import Ownership
 from idemproxy.proxy import upstream
 from idemproxy.proxy.data_port import DataPort
 from idemproxy.proxy.downstream import Limits
+from idemproxy.proxy.pool import Limits as PoolLimits
 from idemproxy.startup import refuse_loop
 from idemproxy.stores.base import Store
 from idemproxy.stores.opening import open_store
@@ -67,7 +69,8 @@ async def _main(settings: Settings) -> None:
     service = Service(settings, store)
     try:
         await service.start()
-        where = _shown(settings.listen, service.port)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload)
+        where = _shown(settings.listen, service.port, "http" if settings.listen_tls is None else "https")
         sys.stdout.write(f"idemproxy listening on {where}, upstream {settings.upstream.url}\n")
         sys.stdout.flush()
         await stop.wait()
@@ -100,11 +103,11 @@ class Service:
         self._draining = False
         self._checking: asyncio.Task[None] | None = None
         timeouts = settings.upstream_timeouts
+        pool = PoolLimits(settings.pool.max, settings.pool.queue, settings.pool.idle / 1000)
         patience = upstream.Patience(timeouts.connect / 1000, timeouts.response / 1000, timeouts.idle / 1000)
-        self._upstream = upstream.Upstream(_origin(settings.upstream))
-        forwarding = Forwarding(
-            self._upstream, Origin(settings.upstream.base, settings.upstream.authority), patience, settings.docs_url
-        )
+        self._tls = None if settings.listen_tls is None else certificates.listener(settings.listen_tls)
+        self._upstream = upstream.Upstream(_origin(settings), pool)
+        forwarding = Forwarding(self._upstream, _hop(settings), patience, settings.docs_url)
         self._ownership = Ownership(store, Execution(forwarding).carry_out, boottime, lambda: os.urandom(TOKEN_BYTES))
         self._waiters = Waiters(store, _deaf)
         gateway = Gateway(
@@ -130,8 +133,20 @@ class Service:
         """Listen. Raises StartError where an address cannot be had."""
         if self._settings.admin is not None:
             await _listen(self._admin, self._settings.admin, "admin")
-        await _listen(self._data, self._settings.listen, "listen")
+        await _listen(self._data, self._settings.listen, "listen", self._tls)
         self._checking = asyncio.create_task(self._check())
+
+    def reload(self) -> None:
+        """Read the listener's certificate again; connections that are open keep theirs."""
+        files = self._settings.listen_tls
+        if self._tls is None or files is None:
+            return
+        try:
+            certificates.reload(self._tls, files)
+        except StartError as error:
+            log.warning("certificate not reloaded", error=str(error), doing="going on with the one in use")
+        else:
+            log.info("certificate reloaded", certificate=files.certificate)
 
     async def drain(self, hurry: Awaitable[object]) -> None:
         """Finish what is in flight, within `drain_timeout` or until `hurry`; then say of the rest how far it came."""
@@ -194,15 +209,15 @@ class Service:
         return None
 
 
-async def _listen(runner: web.BaseRunner, address: Address, setting: str) -> None:
+async def _listen(runner: web.BaseRunner, address: Address, setting: str, tls: ssl.SSLContext | None = None) -> None:
     await runner.setup()
     site: web.BaseSite
     match address:
         case TcpAddress(host, port):
-            site = web.TCPSite(runner, host, port, backlog=BACKLOG)
+            site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=BACKLOG)
         case UnixAddress(path):
             _remove_stale(path)
-            site = web.UnixSite(runner, path, backlog=BACKLOG)
+            site = web.UnixSite(runner, path, ssl_context=tls, backlog=BACKLOG)
     try:
         await site.start()
     except OSError as error:
@@ -224,21 +239,34 @@ def _remove_stale(path: str) -> None:
             pass
 
 
-def _origin(settings: UpstreamSettings) -> upstream.Origin:
-    context = ssl.create_default_context() if settings.tls else None
-    match settings.address:
-        case TcpAddress(host, port):
-            return upstream.Origin(
-                host=host, port=port, path=None, tls=context, server_name=host if settings.tls else None
-            )
+def _hop(settings: Settings) -> Hop:
+    added = settings.hop
+    return Hop(
+        base=settings.upstream.base,
+        authority=settings.upstream.authority,
+        scheme=b"http" if settings.listen_tls is None else b"https",
+        forwarded_headers=added.forwarded_headers,
+        via=added.via,
+        upstream_host=added.upstream_host,
+    )
+
+
+def _origin(settings: Settings) -> upstream.Origin:
+    match settings.upstream.address:
         case UnixAddress(path):
             return upstream.Origin(host="", port=0, path=path, tls=None, server_name=None)
+        case TcpAddress(host, port):
+            if not settings.upstream.tls:
+                return upstream.Origin(host=host, port=port, path=None, tls=None, server_name=None)
+            files = settings.upstream_tls
+            tls = certificates.upstream(files)
+            return upstream.Origin(host=host, port=port, path=None, tls=tls, server_name=files.server_name or host)
 
 
-def _shown(address: Address, bound: int | None) -> str:
+def _shown(address: Address, bound: int | None, scheme: str = "http") -> str:
     match address:
         case TcpAddress(host, port):
-            return f"http://{f'[{host}]' if ':' in host else host}:{bound or port}"
+            return f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound or port}"
         case UnixAddress(path):
             return f"unix:{path}"
 

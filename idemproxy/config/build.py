@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from idemproxy.config.checks import address_of, check_addresses, check_rule, merge_statuses, warn_rule, warn_shadowed
+from idemproxy.config.checks import (
+    address_of,
+    check_addresses,
+    check_rule,
+    check_tls,
+    merge_statuses,
+    warn_rule,
+    warn_shadowed,
+)
 from idemproxy.config.faults import Faults
 from idemproxy.config.model import RULE, TOP, KeyForm
-from idemproxy.config.settings import Settings, UpstreamSettings, UpstreamTimeouts
+from idemproxy.config.settings import (
+    HopSettings,
+    ListenTls,
+    PoolSettings,
+    Settings,
+    UpstreamSettings,
+    UpstreamTimeouts,
+    UpstreamTls,
+)
 from idemproxy.config.table import Found, Item
 from idemproxy.config.tree import Branch
 from idemproxy.idempotency.problems import Slug
@@ -35,6 +51,7 @@ def build(tree: Branch | None, faults: Faults) -> Settings:
     shared = found.inner("defaults")
     rules = [_merged(each, shared, number) for number, each in enumerate(found.get("routes", tuple) or (), 1)]
     check_addresses(top, faults)
+    check_tls(top, faults)
     _check_names(rules, faults)
     for rule in rules:
         check_rule(rule, faults)
@@ -85,9 +102,24 @@ def _settings(top: Found, merged: list[Found]) -> Settings:
         store_timeout=top.need("store_timeout", int),
         drain_timeout=top.need("drain_timeout", int),
         docs_url=top.get("docs_url", str) or "",
+        hop=HopSettings(*(top.need(name, bool) for name in ("forwarded_headers", "via", "upstream_host"))),
+        pool=PoolSettings(*(top.inner("pool").need(name, int) for name in ("max", "queue", "idle"))),
+        listen_tls=_listen_tls(top.inner("tls")),
+        upstream_tls=_upstream_tls(top.inner("tls").inner("upstream")),
         rules=rules,
         warnings=(*warnings, *warn_shadowed(rules)),
     )
+
+
+def _listen_tls(found: Found) -> ListenTls | None:
+    listen = found.inner("listen")
+    if found.written("listen") is None:
+        return None
+    return ListenTls(listen.need("certificate", str), listen.need("key", str))
+
+
+def _upstream_tls(found: Found) -> UpstreamTls:
+    return UpstreamTls(*(found.get(name, str) for name in ("ca", "certificate", "key", "server_name")))
 
 
 def _rule(found: Found) -> Rule:

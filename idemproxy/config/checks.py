@@ -32,6 +32,21 @@ def check_addresses(top: Found, faults: Faults) -> None:
             faults.add(item.place, name, f"is the same address as `{other}`", "each needs one of its own")
 
 
+def check_tls(top: Found, faults: Faults) -> None:
+    """Certificates that nothing would use, or that lack their key."""
+    tls = top.inner("tls").written("upstream")
+    if tls is None or tls.place is None or not isinstance(tls.value, Found):
+        return
+    upstream = top.get("upstream", UpstreamSettings)
+    if upstream is not None and not upstream.tls:
+        faults.add(
+            tls.place, "tls.upstream", "the upstream is not https", "write upstream: https://..., or leave this out"
+        )
+    for name, other in (("certificate", "key"), ("key", "certificate")):
+        if tls.value.written(name) and not tls.value.written(other):
+            faults.add(tls.place, f"tls.upstream.{name}", f"there is no `{other}`", "write both, or neither")
+
+
 def _reaches(here: Address, there: Address) -> bool:
     """Whether a connection to `here` arrives at a listener on `there`, as far as the text tells."""
     if not (isinstance(here, TcpAddress) and isinstance(there, TcpAddress)):

@@ -19,11 +19,6 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
     {
         "": {
             "workers": Later("Worker processes.", (1,)),
-            "forwarded_headers": Later("X-Forwarded-For, -Proto and -Host for the upstream.", (False,)),
-            "via": Later("A Via field.", (False,)),
-            "upstream_host": Later("The upstream's own name as Host.", (False,)),
-            "pool": Later("Limits of the upstream connections."),
-            "tls": Later("Certificates of the listener and for the upstream."),
             "jwt": Later("Keys that `jwt:` scopes are verified with."),
             "admin_token": Later("What the admin port asks for."),
             "admin_show_bodies": Later("Bodies of recorded answers on the admin port.", (False,)),

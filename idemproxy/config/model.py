@@ -260,6 +260,53 @@ TIMEOUTS = Table(
     ),
 )
 
+POOL = Table(
+    "pool",
+    (
+        Field("max", Whole(1, 65_535), "Connections to the upstream at once.", 1024),
+        Field("queue", Whole(0, 65_535), "Requests that may wait for one; past it 503.", 1024),
+        Field("idle", duration("1ms", "1h", "60s"), "How long an unused connection is kept.", "60s"),
+    ),
+)
+
+_FILE = Words(values.file, values.FILE, {"minLength": 1})
+
+TLS = Table(
+    "tls",
+    (
+        Field(
+            "listen",
+            Table(
+                "tls.listen",
+                (
+                    Field("certificate", _FILE, "The certificate chain (PEM).", required=True),
+                    Field("key", _FILE, "Its private key (PEM).", required=True),
+                ),
+            ),
+            "Clients speak TLS to the proxy. SIGHUP reads the files again.",
+        ),
+        Field(
+            "upstream",
+            Table(
+                "tls.upstream",
+                (
+                    Field("ca", _FILE, "Authorities to trust instead of the system's (PEM)."),
+                    Field(
+                        "certificate", _FILE, "The proxy's own certificate, for an upstream that asks for one (PEM)."
+                    ),
+                    Field("key", _FILE, "Its private key (PEM)."),
+                    Field(
+                        "server_name",
+                        Words(values.server_name, values.HOST, {}),
+                        "The name to verify and to ask for (SNI), instead of the upstream's host.",
+                    ),
+                ),
+            ),
+            "How an https:// upstream is verified. It always is.",
+        ),
+    ),
+)
+
 _ADDRESS = Words(values.address, values.ADDRESS, {"pattern": r"^(unix:/.+|.+:[0-9]+)$"})
 
 TOP = Table(
@@ -285,6 +332,16 @@ TOP = Table(
         Field(
             "drain_timeout", duration("1ms", "1h", "25s"), "How long a shutdown waits for requests in flight.", "25s"
         ),
+        Field(
+            "forwarded_headers",
+            Flag(),
+            "true: appends the client to X-Forwarded-For, and sets X-Forwarded-Proto and -Host where absent.",
+            False,
+        ),
+        Field("via", Flag(), "true: appends a Via field.", False),
+        Field("upstream_host", Flag(), "true: Host is the upstream's own; false: as the client sent it.", False),
+        Field("pool", POOL, "Connections to the upstream."),
+        Field("tls", TLS, "Certificates of the listener, and for an https:// upstream."),
         Field(
             "docs_url",
             Words(values.docs_url, values.DOCS, {"format": "uri"}),

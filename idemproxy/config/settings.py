@@ -47,6 +47,45 @@ class UpstreamTimeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class HopSettings:
+    """What the proxy adds to a request as a hop of its own: the fields X-Forwarded-For, -Proto and -Host; a Via; the upstream's own
+    name as Host. By default, nothing."""
+
+    forwarded_headers: bool = False
+    via: bool = False
+    upstream_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """Connections to the upstream of one process: `max` at once, and `queue` exchanges that may wait for one. `idle` is
+    milliseconds."""
+
+    max: int = 1024
+    queue: int = 1024
+    idle: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class ListenTls:
+    """Files of the listener's certificate chain and key (PEM)."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """Files (PEM): the authorities to trust instead of the system's, and the proxy's own certificate and key. `server_name` is
+    verified and sent (SNI) instead of the upstream's host."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Durations are milliseconds. `warnings` are sentences for an operator about settings that are allowed and surprising.
     `store` may hold a password."""
@@ -60,5 +99,9 @@ class Settings:
     store_timeout: int
     drain_timeout: int
     docs_url: str
+    hop: HopSettings
+    pool: PoolSettings
+    listen_tls: ListenTls | None
+    upstream_tls: UpstreamTls
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]

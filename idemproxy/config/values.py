@@ -24,6 +24,7 @@ PATH = "write a path such as /v1/charges, /v1/charges/{id} or /hooks/**"
 METHOD = "write a method such as POST"
 HOST = "write a host without port or wildcard, such as api.example.com"
 DOCS = "write an http(s) URL without a fragment"
+FILE = "write the path of a file"
 STATUS = "write a status from 200 to 599 or a class such as 4xx"
 REGEX = "write a regular expression as Python has them, in ASCII"
 SCOPE = 'write "header:NAME", "literal:TEXT" or {header: NAME, pattern: REGEX}'
@@ -235,6 +236,18 @@ def _segment(text: str) -> None:
 
 
 _TOKEN_DECODED = re.compile(r"[A-Za-z0-9._~-]")
+
+
+def file(text: str) -> str:
+    """A file's path."""
+    if not text or "\0" in text:
+        raise WrongError("no path", FILE)
+    return text
+
+
+def server_name(text: str) -> str:
+    """A host's name, as text."""
+    return hostname(text).decode("ascii")
 
 
 def docs_url(text: str) -> str:

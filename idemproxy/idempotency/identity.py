@@ -112,7 +112,7 @@ def _scope_value(part: HeaderScope | LiteralScope, fields: Fields) -> bytes | No
             if not found:
                 return None
             if pattern is not None and len(found) == 1 and (matched := pattern.search(found[0])) is not None:
-                group: bytes | None = matched[1]
+                group: bytes | None = matched[1] if pattern.groups else matched[0]
                 if group is not None:
                     return framed(b"group", group)
             return framed(b"whole", *found)

@@ -288,8 +288,8 @@ class Incoming:
 
     @property
     def waiting(self) -> bool:
-        """Somebody waits for more of the body."""
-        return self._waiting
+        """Somebody waits for more of the body, and nothing came."""
+        return self._waiting and self._arrived is not None and not self._arrived.is_set()
 
     def feed(self, data: bytes) -> bytes:
         """Bytes came. Gives those behind the body."""

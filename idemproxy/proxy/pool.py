@@ -6,13 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-MAX_IDLE: Final = 128
-IDLE_LIMIT: Final = 60.0
-"""Seconds after which an idle connection is not used any more, unless the upstream names fewer."""
 HASTE: Final = 1.0
 """Seconds before the upstream's own limit at which a connection counts as closed."""
 
 C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`connections` at once, used and idle; `queue` exchanges that may wait for one; `idle`, seconds after which an unused one
+    is not used any more, unless the upstream names fewer."""
+
+    connections: int = 1024
+    queue: int = 1024
+    idle: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +33,23 @@ class Idle(Generic[C]):
 class Pool(Generic[C]):
     """Idle connections, the last used first. `drop` closes one that is not kept."""
 
-    def __init__(self, drop: Callable[[C], None], clock: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, drop: Callable[[C], None], clock: Callable[[], float]) -> None:
+        self.used = 0
+        """Connections that an exchange has, or is about to open."""
+        self._limits = limits
         self._idle: list[Idle[C]] = []
         self._drop = drop
         self._clock = clock
+
+    @property
+    def full(self) -> bool:
+        """No further exchange may have a connection."""
+        return self.used >= self._limits.connections
+
+    def make_room(self) -> None:
+        """Drop idle connections, the longest unused first, until a new one keeps to the limit."""
+        while self._idle and self.used + len(self._idle) > self._limits.connections:
+            self._drop(self._idle.pop(0).connection)
 
     def take(self) -> C | None:
         """The connection used last, or None. Those past their time are dropped."""
@@ -44,17 +64,13 @@ class Pool(Generic[C]):
     def keep(self, connection: C, limit: float | None) -> None:
         """Keep a connection whose exchange is over; `limit` is the upstream's own, in seconds, where it named one."""
         now = self._clock()
-        seconds = IDLE_LIMIT if limit is None else min(IDLE_LIMIT, limit - HASTE)
-        if seconds <= 0 or len(self._idle) >= MAX_IDLE:
+        seconds = self._limits.idle if limit is None else min(self._limits.idle, limit - HASTE)
+        if seconds <= 0:
             self._drop(connection)
             return
         while self._idle and self._idle[0].until <= now:
             self._drop(self._idle.pop(0).connection)
         self._idle.append(Idle(connection, now + seconds))
-
-    def forget(self, connection: C) -> None:
-        """The connection died while idle."""
-        self._idle = [idle for idle in self._idle if idle.connection is not connection]
 
     def close(self) -> None:
         """Drop every connection."""

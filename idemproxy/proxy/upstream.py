@@ -10,6 +10,7 @@ import contextlib
 import re
 import socket
 import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -30,7 +31,7 @@ from idemproxy.http1.heads import (
     parse_answer,
 )
 from idemproxy.idempotency.messages import Fields, values
-from idemproxy.proxy.pool import Pool
+from idemproxy.proxy.pool import Limits, Pool
 from idemproxy.proxy.upstream_socket import Ended, UpstreamSocket
 
 HAPPY_EYEBALLS: Final = 0.25
@@ -43,7 +44,7 @@ class Unsent(Enum):
     TIMEOUT = "connect timeout"
     TLS = "TLS"
     GUARD = "guard"
-    BODY = "the request's body broke"
+    BUSY = "every connection is in use"
 
 
 class Lost(Enum):
@@ -149,6 +150,11 @@ class Answering:
         self._over()
 
     @property
+    def open(self) -> bool:
+        """The exchange still has its connection."""
+        return self._connection is not None
+
+    @property
     def trailers(self) -> Fields:
         """The trailers, once the body is whole."""
         return self._reader.trailers
@@ -164,8 +170,8 @@ class Answering:
     def close(self) -> None:
         """Drop what is left of the exchange."""
         if self._connection is not None:
-            self._connection.abort()
-            self._connection = None
+            connection, self._connection = self._connection, None
+            self._upstream.dropped(connection)
 
     async def _read(self) -> None:
         connection = self._connection
@@ -209,49 +215,108 @@ class Answering:
         connection = self._connection
         if connection is None or not self._reader.complete:
             return
-        if connection.received and not self._reader.rest:
+        if self._reader.rest:
+            self.close()
             return
         self._connection = None
-        if self.early or self._reader.rest or not self.head.keep_alive:
-            connection.abort()
-        else:
-            self._upstream.give_back(connection, _keep_alive_limit(self.head))
+        self._upstream.over(connection, self.head, early=self.early)
 
 
 class Upstream:
     """The upstream and the connections to it."""
 
-    def __init__(self, origin: Origin, clock: Clock = boottime) -> None:
+    def __init__(self, origin: Origin, limits: Limits, clock: Clock = boottime) -> None:
         self._origin = origin
-        self._pool: Pool[UpstreamSocket] = Pool(UpstreamSocket.abort, clock)
+        self._limits = limits
+        self._pool: Pool[UpstreamSocket] = Pool(limits, UpstreamSocket.abort, clock)
+        self._queue: deque[asyncio.Future[None]] = deque()
 
     async def exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering:
         """Send a request and wait for its answer's head. Cancelled, it drops its connection."""
-        connected = await self._connected(outgoing)
-        if isinstance(connected, NotSent):
-            return connected
+        if not await self._admitted(outgoing.patience.connect):
+            return NotSent(Unsent.BUSY, "every connection to the upstream is in use")
+        kept = False
+        try:
+            outcome = await self._exchange(outgoing)
+            kept = isinstance(outcome, Answering) and outcome.open
+            return outcome
+        finally:
+            if not kept:
+                self._leave()
+
+    async def _exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering:
+        connection = await self._connected(outgoing)
+        if isinstance(connection, NotSent):
+            return connection
         if outgoing.guard is not None and not outgoing.guard():
-            self.give_back(connected, None)
+            self._keep(connection, None)
             return NotSent(Unsent.GUARD, "the lease may have lapsed before the first byte")
         kept = False
         try:
-            outcome = await _Exchange(self, connected, outgoing).run()
+            outcome = await _Exchange(self, connection, outgoing).run()
             kept = isinstance(outcome, Answering)
             return outcome
         finally:
             if not kept:
-                connected.abort()
+                connection.abort()
 
-    def give_back(self, connection: UpstreamSocket, limit: float | None) -> None:
-        """A connection whose exchange is over. `limit` is how long the upstream keeps it, in seconds."""
+    def over(self, connection: UpstreamSocket, head: AnswerHead, *, early: bool) -> None:
+        """An answer was read whole. `early`: the request was not sent whole."""
+        if early or not head.keep_alive:
+            connection.abort()
+        else:
+            self._keep(connection, _keep_alive_limit(head))
+        self._leave()
+
+    def dropped(self, connection: UpstreamSocket) -> None:
+        """An answer will not be read to its end."""
+        connection.abort()
+        self._leave()
+
+    def close(self) -> None:
+        """Drop every idle connection."""
+        self._pool.close()
+
+    def _keep(self, connection: UpstreamSocket, limit: float | None) -> None:
         if connection.usable:
             self._pool.keep(connection, limit)
         else:
             connection.abort()
 
-    def close(self) -> None:
-        """Drop every idle connection."""
-        self._pool.close()
+    async def _admitted(self, patience: float) -> bool:
+        """Wait for a place among the connections, in order; False where too many wait, or none came free in time."""
+        if not self._pool.full:
+            self._pool.used += 1
+            return True
+        if len(self._queue) >= self._limits.queue:
+            return False
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(place)
+        try:
+            async with asyncio.timeout(patience or None):
+                await place
+        except TimeoutError:
+            self._give_up(place)
+            return False
+        except asyncio.CancelledError:
+            self._give_up(place)
+            raise
+        return True
+
+    def _give_up(self, place: asyncio.Future[None]) -> None:
+        if place.done() and not place.cancelled():
+            self._leave()
+        elif place in self._queue:
+            self._queue.remove(place)
+
+    def _leave(self) -> None:
+        """A place is free: the first who waits has it."""
+        while self._queue:
+            place = self._queue.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._pool.used -= 1
 
     async def _connected(self, outgoing: Outgoing) -> UpstreamSocket | NotSent:
         if outgoing.reuse is Reuse.POOLED:
@@ -259,6 +324,7 @@ class Upstream:
                 if connection.usable:
                     return connection
                 connection.abort()
+        self._pool.make_room()
         try:
             async with asyncio.timeout(outgoing.patience.connect or None):
                 return await self._connect()

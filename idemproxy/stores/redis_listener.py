@@ -12,7 +12,7 @@ from idemproxy.stores.redis_address import Address
 from idemproxy.stores.redis_errors import meaning
 from idemproxy.stores.redis_wire import Replied, Wire, command
 
-_PING_EVERY = 5.0
+PING_EVERY = 5.0
 """Seconds: a connection that has died without a word is noticed after this and the time limit of a command."""
 
 
@@ -40,7 +40,7 @@ async def listen(
         await _ask(feed, address, command(b"SUBSCRIBE", channel))
         listening()
         while True:
-            await asyncio.wait([feed.gone], timeout=_PING_EVERY)
+            await asyncio.wait([feed.gone], timeout=PING_EVERY)
             if feed.gone.done():
                 raise StoreUnavailable(f"{address} ended the connection on which it tells of ends")
             await _ask(feed, address, command(b"PING"))

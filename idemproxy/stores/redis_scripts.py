@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from idemproxy.errors import StoreAmbiguous
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import (
     NO_TOKEN,
@@ -141,7 +142,11 @@ _FACTS: dict[object, Callable[[list[Any]], Fact]] = {
 
 
 def fact_of(reply: Reply) -> Fact:
-    """What a script answered: a code, then the members of the fact. Raises RecordUnreadable."""
-    if not isinstance(reply, list):
-        raise TypeError("a script gave an answer that is no fact")
-    return _FACTS[reply[0]](reply)
+    """What a script answered: a code, then the members of the fact. Raises RecordUnreadable, and StoreAmbiguous for an answer that
+    no script of ours gives."""
+    make = _FACTS.get(reply[0]) if isinstance(reply, list) and reply else None
+    if make is None or not isinstance(reply, list):
+        raise StoreAmbiguous(
+            "the server gave an answer that is no fact: is it Redis, with nothing in between that changes replies?"
+        )
+    return make(reply)

@@ -40,8 +40,10 @@ ARROWS: dict[str, frozenset[str]] = {
     "records": frozenset({"idempotency", "stores"}),
     "admin": frozenset({"idempotency", "stores", "observe", "records"}),
     "startup": frozenset({"config"}),
+    "certificates": frozenset({"config"}),
     "runtime": frozenset(
-        {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "records", "startup"}
+        {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
+        | {"records", "startup"}
         | {"execution", "forwarding", "gateway", "ownership", "tee", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),

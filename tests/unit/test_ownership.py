@@ -33,7 +33,7 @@ def ignore(head: AnswerHead) -> None:
 
 
 def operation(rule: Rule = RULE) -> Operation:
-    return Operation(ID, b"f" * 32, "r", rule, HEAD, b"{}", (), ignore)
+    return Operation(ID, b"f" * 32, "r", rule, HEAD, "", b"{}", (), ignore)
 
 
 class Clock:

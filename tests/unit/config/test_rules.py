@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from idemproxy.config import without_file
+from idemproxy.config import load_text, without_file
 from idemproxy.config.settings import TcpAddress, UpstreamTimeouts
 from idemproxy.errors import ConfigError
 from idemproxy.idempotency.problems import Slug
@@ -317,3 +317,16 @@ def test_names_are_unique() -> None:
         "c.yaml:4:10: routes[1].name: the rule on line 3 has this name; give each rule a name of its own",
         "c.yaml:5:10: routes[2].name: routes[3] has this name by default; give each rule a name of its own",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tls: {upstream: {ca: a.pem}}", "the upstream is not https"),
+        ("tls: {upstream: {certificate: a.pem}}", "there is no `key`"),
+        ("tls: {upstream: {key: a.pem}}", "there is no `certificate`"),
+    ],
+)
+def test_tls_that_nothing_would_use(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_text(f"upstream: http://127.0.0.1:1\n{text}\n", "c.yaml", {})
