@@ -14,18 +14,8 @@ from idemproxy.http1.writing import chunk, field_lines, last_chunk
 from idemproxy.idempotency.messages import Fields, values
 from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.proxy.incoming import ClientGone, Incoming
-from idemproxy.proxy.upstream import (
-    AnswerBroken,
-    Answering,
-    Lost,
-    NotSent,
-    Outgoing,
-    Patience,
-    Reuse,
-    SentNoAnswer,
-    Unsent,
-    Upstream,
-)
+from idemproxy.proxy.outcome import AnswerBroken, Lost, NotSent, Outgoing, Patience, Reuse, SentNoAnswer, Unsent
+from idemproxy.proxy.upstream import Answering, Upstream
 
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Methods whose bodiless requests may be sent once more when a reused connection died (RFC 9110, section 9.2.2). PUT and DELETE

@@ -28,10 +28,11 @@ from idemproxy.gateway import Gateway
 from idemproxy.idempotency.record import TOKEN_BYTES
 from idemproxy.observe import logs
 from idemproxy.ownership import Ownership
-from idemproxy.proxy import upstream
 from idemproxy.proxy.data_port import DataPort
 from idemproxy.proxy.downstream import Limits
+from idemproxy.proxy.outcome import Origin, Patience
 from idemproxy.proxy.pool import Limits as PoolLimits
+from idemproxy.proxy.upstream import Upstream
 from idemproxy.startup import refuse_loop
 from idemproxy.stores.base import Store
 from idemproxy.stores.opening import open_store
@@ -104,9 +105,9 @@ class Service:
         self._checking: asyncio.Task[None] | None = None
         timeouts = settings.upstream_timeouts
         pool = PoolLimits(settings.pool.max, settings.pool.queue, settings.pool.idle / 1000)
-        patience = upstream.Patience(timeouts.connect / 1000, timeouts.response / 1000, timeouts.idle / 1000)
+        patience = Patience(timeouts.connect / 1000, timeouts.response / 1000, timeouts.idle / 1000)
         self._tls = None if settings.listen_tls is None else certificates.listener(settings.listen_tls)
-        self._upstream = upstream.Upstream(_origin(settings), pool)
+        self._upstream = Upstream(_origin(settings), pool)
         forwarding = Forwarding(self._upstream, _hop(settings), patience, settings.docs_url)
         self._ownership = Ownership(store, Execution(forwarding).carry_out, boottime, lambda: os.urandom(TOKEN_BYTES))
         self._waiters = Waiters(store, _deaf)
@@ -251,16 +252,16 @@ def _hop(settings: Settings) -> Hop:
     )
 
 
-def _origin(settings: Settings) -> upstream.Origin:
+def _origin(settings: Settings) -> Origin:
     match settings.upstream.address:
         case UnixAddress(path):
-            return upstream.Origin(host="", port=0, path=path, tls=None, server_name=None)
+            return Origin(host="", port=0, path=path, tls=None, server_name=None)
         case TcpAddress(host, port):
             if not settings.upstream.tls:
-                return upstream.Origin(host=host, port=port, path=None, tls=None, server_name=None)
+                return Origin(host=host, port=port, path=None, tls=None, server_name=None)
             files = settings.upstream_tls
             tls = certificates.upstream(files)
-            return upstream.Origin(host=host, port=port, path=None, tls=tls, server_name=files.server_name or host)
+            return Origin(host=host, port=port, path=None, tls=tls, server_name=files.server_name or host)
 
 
 def _shown(address: Address, bound: int | None, scheme: str = "http") -> str:

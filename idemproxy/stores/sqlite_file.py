@@ -159,12 +159,8 @@ class StoreFile:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            rolled_back = self.roll_back()
-            certain = rolled_back and (
-                _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
-                or error.sqlite_errorcode == sqlite3.SQLITE_IOERR_WRITE
-            )
-            raise (StoreUnavailable if certain else StoreAmbiguous)(why(self.path, error)) from error
+            sure = self.roll_back() and certainly_lost(error)
+            raise (StoreUnavailable if sure else StoreAmbiguous)(why(self.path, error)) from error
 
     def roll_back(self) -> bool:
         """Whether no transaction is open any more."""
@@ -239,9 +235,8 @@ class StoreFile:
         """Whether there is anything to sweep."""
         return bool(self._execute("SELECT 1 FROM record WHERE expires <= ? LIMIT 1", (self.now(),)))
 
-    def tend(self, portion: int) -> bool:
+    def tend(self, now: int, portion: int) -> bool:
         """In a transaction: note the time, and remove at most `portion` expired rows. Whether there may be more."""
-        now = self.now()
         self._connection.execute("UPDATE clock SET latest = ? WHERE latest < ?", (now, now))
         return self._connection.execute(_SWEEP, (now, portion)).rowcount == portion
 
@@ -333,6 +328,15 @@ def _identity(path: str) -> tuple[int, int] | None:
 def _code(error: sqlite3.Error) -> int:
     """The primary code; 0 where SQLite itself was not asked."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def certainly_lost(error: sqlite3.Error) -> bool:
+    """Whether a commit that failed so, and was rolled back, is nowhere: the log has no room for its last page, without which it is
+    not read. After any other failure a crash might find it in the log."""
+    return (
+        _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
+        or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_WRITE
+    )
 
 
 def why(path: str, error: sqlite3.Error) -> str:

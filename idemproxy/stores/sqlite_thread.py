@@ -8,7 +8,6 @@ import contextlib
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -85,7 +84,7 @@ class StoreThread:
         self._file: StoreFile | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._staging = threading.Lock()
-        self._tended = float("-inf")
+        self._tended = 0
         self._backlog = False
         self._thread = threading.Thread(target=self._run, name="idemproxy-sqlite", daemon=True)
         self._thread.start()
@@ -203,7 +202,7 @@ class StoreThread:
             facts.append((command, fact))
         if rows:
             file.write(rows)
-            self._tend(file, len(rows))
+            self._tend(file, now, len(rows))
             file.commit()
         else:
             file.roll_back()
@@ -217,17 +216,17 @@ class StoreThread:
                 command.stage = Stage.BEGUN
         return begun
 
-    def _tend(self, file: StoreFile, written: int) -> None:
-        if self._backlog or time.monotonic() - self._tended > TEND_EVERY / 1000:
-            self._tended = time.monotonic()
-            self._backlog = file.tend(max(SWEEP, 2 * written))
+    def _tend(self, file: StoreFile, now: int, written: int) -> None:
+        if self._backlog or now - self._tended >= TEND_EVERY:
+            self._backlog = file.tend(now, max(SWEEP, 2 * written))
+            self._tended = now
 
     def _idle(self) -> None:
         self._backlog = False
         if self._file is None or not self._file.expired():
             return
         self._file.begin()
-        backlog = self._file.tend(SWEEP)
+        backlog = self._file.tend(self._file.now(), SWEEP)
         self._file.commit()
         self._backlog = backlog
 
