@@ -61,12 +61,14 @@ class Address:
                 return wire
         except BaseException as error:
             if wire is not None:
-                wire.drop(f"{self}: the login did not succeed")
+                await wire.close()
             match error:
                 case TimeoutError():
                     raise StoreUnavailable(f"{self} cannot be reached: no connection within {self.limit:g} s") from None
                 case OSError():
                     raise StoreUnavailable(f"{self} cannot be reached: {_words(error)}") from error
+                case UnicodeError():
+                    raise StoreUnavailable(f"{self} cannot be reached: that is no host name") from error
                 case StoreUnavailable():
                     raise
                 case StoreError():

@@ -92,6 +92,7 @@ class Wire(asyncio.Protocol):
         if asked:
             self._written.extend(asked)
             self._transport.write(b"".join([one.command for one in asked]) if len(asked) > 1 else asked[0].command)
+        self._end_if_retired()
 
     # ------------------------------------------------------------------------------------------------------------- time limit
 

@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.ports import free_port
 
@@ -102,7 +104,8 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            with redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=1) as client:
+            never = Retry(NoBackoff(), 0)
+            with redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, retry=never) as client:
                 client.ping()
         except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError):
             return True

@@ -54,9 +54,13 @@ class Evict:
 Settle = SettleRelease | SettleComplete | SettleDelete
 Step = Claim | TakeOver | Renewal | Completion | MarkUnknown | Release | TakeBack | Settle | Lapse | Evict
 
+AS_IT_IS = -1
+"""For a version: the one that stands there when the step is taken, and its token."""
+
 tokens = st.sampled_from(TOKENS)
 times = st.sampled_from([UNIT, 2 * UNIT, 5 * UNIT])
 versions = st.integers(0, 5)
+seen_versions = st.one_of(st.just(AS_IT_IS), st.just(AS_IT_IS), versions)
 claims = st.builds(
     Claim,
     token=tokens,
@@ -96,14 +100,15 @@ def ends(draw: st.DrawFn) -> Completion | MarkUnknown:
 
 steps: st.SearchStrategy[Step] = st.one_of(
     claims,
-    st.builds(TakeOver, tokens, st.sampled_from([*TOKENS, NO_TOKEN]), versions, times, times),
+    st.builds(TakeOver, tokens, st.sampled_from([*TOKENS, NO_TOKEN]), seen_versions, times, times),
     st.builds(Renewal, tokens, times, times),
     ends(),
     st.builds(Release, tokens, times),
     st.builds(TakeBack, tokens, times),
-    st.builds(SettleRelease, versions, times),
-    st.builds(SettleComplete, versions, answers, times),
-    st.builds(SettleDelete, versions),
+    st.builds(SettleRelease, seen_versions, times),
+    st.builds(SettleComplete, seen_versions, answers, times),
+    st.builds(SettleDelete, seen_versions),
+    st.just(Lapse()),
     st.just(Lapse()),
     st.just(Evict()),
 )
@@ -157,13 +162,25 @@ class Pair:
             server.set(self._lock, start.lock.token, pxat=self._now + start.lock.until)
 
     async def step(self, step: Step) -> None:
-        before = self.slot
+        before, step = self.slot, self._resolved(step)
         told = self._tell(step)
         asked = await self._ask(step)
         assert self._comparable(asked) == told, (before, step)
         assert self._stored() == self.slot, (before, step)
         looked = self._comparable(await self._store.get(self._id))
         assert looked == semantics.look(self.slot, 0), self.slot
+
+    def _resolved(self, step: Step) -> Step:
+        record = self.slot.record
+        match step:
+            case TakeOver(seen_version=version) if version == AS_IT_IS and record is not None:
+                return replace(step, seen_token=record.token, seen_version=record.version)
+            case SettleRelease() | SettleComplete() | SettleDelete() if (
+                record is not None and step.seen_version == AS_IT_IS
+            ):
+                return replace(step, seen_version=record.version)
+            case _:
+                return step
 
     def _tell(self, step: Step) -> object:
         """What the model does and answers."""
@@ -306,6 +323,7 @@ LIVES: list[list[Step]] = [
         Renewal(TOKENS[0], UNIT, 2 * UNIT),
     ],
     [claim, Lapse(), Renewal(TOKENS[0], UNIT, UNIT), Completion(TOKENS[0], Answer(200, b"h", b"b", b"t"), UNIT, None)],
+    [claim, Lapse(), replace(claim, lease=2 * UNIT, ttl=5 * UNIT), Lapse(), replace(claim, lease=UNIT, ttl=UNIT)],
     [claim, Lapse(), TakeOver(TOKENS[1], TOKENS[0], 1, UNIT, UNIT), Release(TOKENS[1], UNIT), Release(TOKENS[1], UNIT)],
     [
         claim,

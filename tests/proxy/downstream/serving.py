@@ -17,15 +17,34 @@ PATIENT = Limits(head_timeout=60, idle_timeout=60, body_idle=60, linger=20, ling
 """Nothing runs out of time."""
 
 
+class Tap:
+    """A transport whose writes are noted, each for itself, while `writes` is a list."""
+
+    writes: list[bytes] | None = None
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        if self.writes is not None:
+            self.writes.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+
 class Watched(Downstream):
     """A connection whose transport and received bytes the test can look at."""
 
+    tap: Tap
     transport: asyncio.Transport
     received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        super().connection_made(transport)
+        self.tap = Tap(self.transport)
+        super().connection_made(cast("asyncio.Transport", self.tap))
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
@@ -61,8 +80,17 @@ class Served:
         else:
             wire = await Wire.connect_unix(self.address)
         self.wires.append(wire)
-        await eventually(lambda: self.data_port.last is not before, "the connection's acceptance")
+        await eventually(
+            lambda: self.data_port.last is not before and self.last in self.data_port.connections,
+            "the connection's acceptance",
+        )
         return wire
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        assert isinstance(self.address, int)
+        return self.address
 
     @property
     def last(self) -> Watched:
