@@ -15,6 +15,7 @@ from idemproxy.idempotency.problems import Problem
 from idemproxy.idempotency.record import Reason, Tombstone
 from idemproxy.idempotency.routes import Rule
 from idemproxy.proxy.outcome import AnswerBroken, Lost, NotSent, Outgoing, Reuse, SentNoAnswer
+from idemproxy.proxy.tunnel import Switched
 from idemproxy.proxy.upstream import Answering
 from idemproxy.tee import Tee
 
@@ -97,6 +98,9 @@ class Execution:
                 return Free(), Failed(unreachable(rule.retry_after, reason), "released")
             case SentNoAnswer(reason=lost_by):
                 return self._lost(_REASONS[lost_by], rule)
+            case Switched() as switched:
+                switched.close()
+                return self._lost(Reason.UNREADABLE, rule)
             case Answering() as answering:
                 try:
                     return await self._read(answering, forward)

@@ -8,13 +8,24 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from idemproxy.http1.connection import forwardable, forwardable_trailers
+from idemproxy.http1.connection import forwardable, forwardable_trailers, options
 from idemproxy.http1.heads import AnswerHead, Chunked, Length, NoBody, RequestHead
 from idemproxy.http1.writing import chunk, field_lines, last_chunk
 from idemproxy.idempotency.messages import Fields, values
 from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.proxy.incoming import ClientGone, Incoming
-from idemproxy.proxy.outcome import AnswerBroken, Lost, NotSent, Outgoing, Patience, Reuse, SentNoAnswer, Unsent
+from idemproxy.proxy.outcome import (
+    AnswerBroken,
+    Lost,
+    NotSent,
+    Outgoing,
+    Patience,
+    Reuse,
+    SentNoAnswer,
+    Unsent,
+    Upgrade,
+)
+from idemproxy.proxy.tunnel import Switched, carry
 from idemproxy.proxy.upstream import Answering, Upstream
 
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
@@ -33,6 +44,16 @@ class Hop:
     forwarded_headers: bool = False
     via: bool = False
     upstream_host: bool = False
+
+
+def wanted_upgrade(head: RequestHead) -> bytes | None:
+    """The protocols that a request asks to switch to, as they go on. `h2c` does not: inside it, requests would pass the rules by
+    (FORWARDING.md, point 19). Nor does a request that has a body switch."""
+    if head.minor == 0 or b"upgrade" not in options(head.fields) or not isinstance(head.framing, NoBody):
+        return None
+    asked = [name.strip(b" \t") for value in values(head.fields, b"upgrade") for name in value.split(b",")]
+    kept = [name for name in asked if name and name.lower() != b"h2c"]
+    return b", ".join(kept) or None
 
 
 def request_head(
@@ -91,6 +112,12 @@ def answer_head(head: AnswerHead) -> bytes:
     return head.status_line + b"\r\n" + field_lines(forwardable(head.fields))
 
 
+def switched_head(head: AnswerHead) -> bytes:
+    """A 101 as it goes to the client."""
+    upgrade = tuple(field for field in head.fields if field[0].lower() == b"upgrade")
+    return answer_head(head) + field_lines((*upgrade, (b"Connection", b"Upgrade")))
+
+
 def unreachable(retry_after: int, reason: Unsent = Unsent.UNREACHABLE) -> Problem:
     """Not one byte was sent."""
     if reason is Unsent.BUSY:
@@ -118,10 +145,13 @@ class Forwarding:
         self.patience = patience
         self._docs_url = docs_url
 
-    async def pass_on(self, incoming: Incoming) -> None:
+    async def pass_on(self, incoming: Incoming, upgrade: Upgrade) -> None:
         """One request and its answer. A client that goes away takes the exchange with it (FORWARDING.md, point 20)."""
-        answering = await self._exchange(incoming)
+        answering = await self._exchange(incoming, upgrade)
         if answering is None:
+            return
+        if isinstance(answering, Switched):
+            await self._switch(incoming, answering)
             return
         try:
             await incoming.begin(answer_head(answering.head), answering.framing)
@@ -133,24 +163,35 @@ class Forwarding:
         finally:
             answering.close()
 
-    async def _exchange(self, incoming: Incoming) -> Answering | None:
+    async def _switch(self, incoming: Incoming, switched: Switched) -> None:
+        try:
+            await incoming.switch(switched_head(switched.head))
+        except ClientGone:
+            switched.close()
+            return
+        await carry(incoming, switched, self.patience.idle)
+
+    async def _exchange(self, incoming: Incoming, upgrade: Upgrade) -> Answering | Switched | None:
         head = incoming.head
+        protocols = wanted_upgrade(head) if upgrade is Upgrade.ASKED else None
+        switch: Fields = () if protocols is None else ((b"Connection", b"Upgrade"), (b"Upgrade", protocols))
         bodiless = isinstance(head.framing, NoBody)
         again = (bodiless or head.framing == Length(0)) and head.method in _IDEMPOTENT
         reuse = Reuse.POOLED
         while True:
             outgoing = Outgoing(
-                head=request_head(head, incoming.peer, self.hop),
+                head=request_head(head, incoming.peer, self.hop, add=switch),
                 method=head.method,
                 body=None if bodiless else _body(incoming),
                 patience=self.patience,
                 guard=None,
                 reuse=reuse,
                 interim=lambda interim: _interim(incoming, interim),
+                upgrade=Upgrade.NEVER if protocols is None else Upgrade.ASKED,
             )
             match await self.upstream.exchange(outgoing):
-                case Answering() as answering:
-                    return answering
+                case (Answering() | Switched()) as outcome:
+                    return outcome
                 case NotSent(reason=reason):
                     await self._refuse(incoming, unreachable(1_000, reason))
                     return None

@@ -40,6 +40,7 @@ from idemproxy.idempotency.problems import Problem, Slug, render, status_of
 from idemproxy.idempotency.routes import HeaderScope, Rule
 from idemproxy.ownership import Fenced, NotWon, Owner, Ownership, Seen, StoreDown
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
+from idemproxy.proxy.outcome import Upgrade
 from idemproxy.stores.base import Dead, Found, Locked, Missing
 from idemproxy.tee import Broken
 from idemproxy.waiters import Waiters
@@ -106,11 +107,11 @@ class Gateway:
             await incoming.answer(self.refusal(error.status, error.detail))
             return
         if rule is None:
-            await self._forwarding.pass_on(incoming)
+            await self._forwarding.pass_on(incoming, Upgrade.ASKED)
             return
         match read_key(rule, head.fields):
             case NoKey() if not rule.key.required:
-                await self._forwarding.pass_on(incoming)
+                await self._forwarding.pass_on(incoming, Upgrade.NEVER)
             case NoKey():
                 names = " or ".join(name.decode().title() for name in rule.key.headers)
                 await self._refuse(

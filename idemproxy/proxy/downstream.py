@@ -177,9 +177,8 @@ class Downstream(asyncio.Protocol):
         except BadHead as error:
             self._turn_away(error.status, error.detail)
             return
-        self._socket.alarm.clear()
         self._phase = _Phase.SERVING
-        incoming = self._incoming = Incoming(head, self._socket, self._limits, self._is_last)
+        incoming = self._incoming = Incoming(head, self._socket, self._limits, self._is_last, self._take_behind)
         if buffer and not incoming.body_came:
             more = bytes(buffer)
             buffer.clear()
@@ -211,6 +210,12 @@ class Downstream(asyncio.Protocol):
     def _is_last(self) -> bool:
         """No request will follow the present one."""
         return self._draining or (self._eof and not self._buffer)
+
+    def _take_behind(self) -> bytes:
+        """What came behind the present request, which is not a request: it switched protocols."""
+        behind = bytes(self._buffer)
+        self._buffer.clear()
+        return behind
 
     def _hold_back(self, incoming: Incoming) -> None:
         """Further requests that wait for their turn hold the client back; a body that is unread does so itself."""

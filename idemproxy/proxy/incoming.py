@@ -43,6 +43,7 @@ class Incoming:
     __slots__ = (
         "_answer",
         "_arrived",
+        "_behind",
         "_fault",
         "_held",
         "_last",
@@ -53,6 +54,7 @@ class Incoming:
         "_pieces",
         "_reader",
         "_socket",
+        "_switched",
         "_waiting",
         "closes",
         "expecting",
@@ -60,7 +62,15 @@ class Incoming:
         "head",
     )
 
-    def __init__(self, head: RequestHead, socket: ClientSocket, limits: Limits, last: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        head: RequestHead,
+        socket: ClientSocket,
+        limits: Limits,
+        last: Callable[[], bool],
+        behind: Callable[[], bytes],
+    ) -> None:
+        """`last` says whether no request will follow; `behind` takes what the client sent behind this one."""
         self.head = head
         self.gone = False
         self.closes = False
@@ -69,12 +79,14 @@ class Incoming:
         self._socket = socket
         self._limits = limits
         self._last = last
+        self._behind = behind
         self._reader = None if isinstance(head.framing, NoBody) else BodyReader(head.framing)
         self._pieces: deque[bytes] = deque()
         self._held = 0
         self._fault: IdemproxyError | None = None
         self._arrived: asyncio.Event | None = None
         self._waiting = False
+        self._switched = False
         self._on_gone: list[Callable[[], object]] = []
         self._answer = _Answer.NOT_BEGUN
         self._pending = b""
@@ -137,8 +149,9 @@ class Incoming:
         if self._arrived is None:
             self._arrived = asyncio.Event()
         self._arrived.clear()
-        self._waiting = True
-        self._socket.alarm.set(self._limits.body_idle)
+        self._waiting = not self._switched
+        if self._waiting:
+            self._socket.alarm.set(self._limits.body_idle)
         try:
             await self._arrived.wait()
         finally:
@@ -226,6 +239,25 @@ class Incoming:
         self._answer = _Answer.WHOLE
         self._flush(ending)
         await self._drained()
+
+    async def switch(self, head: bytes) -> None:
+        """Answer 101 and give the connection to another protocol: from now on `piece` gives the client's bytes and None where it
+        half-closes, and `write` sends bytes as they are. Raises ClientGone."""
+        if self.gone:
+            raise ClientGone
+        if self.started or not self.body_came:
+            raise RuntimeError("a switch after an answer began, or before the request was whole")
+        self.closes = self._switched = True
+        self._answer = _Answer.UNTIL_CLOSE
+        self._socket.write(b"HTTP/1.1 %b\r\n" % head)
+        self._reader = BodyReader(UntilClose())
+        self.feed(self._behind())
+        self._socket.resume_reading()
+        await self._drained()
+
+    def finish(self) -> None:
+        """After a switch: nothing more will be written, the client may go on sending."""
+        self._socket.shut_writing()
 
     def abort(self) -> None:
         """Break the connection: the answer will not be whole, and must not pass for whole. Nothing happens to one that is."""
@@ -318,7 +350,11 @@ class Incoming:
 
     def ended(self) -> None:
         """The client sends no more. Before the body's end that is the same as going away, but for an answer that is on its way."""
-        if not self.body_came and not self.started:
+        if self._switched:
+            assert self._reader is not None
+            self._reader.end()
+            self._wake()
+        elif not self.body_came and not self.started:
             self.lost()
 
     def lost(self) -> None:

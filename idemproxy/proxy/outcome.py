@@ -32,6 +32,13 @@ class Lost(Enum):
     GUARD = "guard"
 
 
+class Upgrade(Enum):
+    """Whether an exchange may end in a switch of protocols."""
+
+    ASKED = "asked"
+    NEVER = "never"
+
+
 class Reuse(Enum):
     """Whether a connection that was used before may be used."""
 
@@ -96,3 +103,4 @@ class Outgoing:
     guard: Callable[[], bool] | None
     reuse: Reuse
     interim: Callable[[AnswerHead], None]
+    upgrade: Upgrade = Upgrade.NEVER

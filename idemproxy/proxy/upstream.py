@@ -38,8 +38,10 @@ from idemproxy.proxy.outcome import (
     Reuse,
     SentNoAnswer,
     Unsent,
+    Upgrade,
 )
 from idemproxy.proxy.pool import Limits, Pool
+from idemproxy.proxy.tunnel import Switched
 from idemproxy.proxy.upstream_socket import Ended, UpstreamSocket
 
 HAPPY_EYEBALLS: Final = 0.25
@@ -153,20 +155,20 @@ class Upstream:
         self._pool: Pool[UpstreamSocket] = Pool(limits, UpstreamSocket.abort, clock)
         self._queue: deque[asyncio.Future[None]] = deque()
 
-    async def exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering:
+    async def exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering | Switched:
         """Send a request and wait for its answer's head. Cancelled, it drops its connection."""
         if not await self._admitted(outgoing.patience.connect):
             return NotSent(Unsent.BUSY, "every connection to the upstream is in use")
         kept = False
         try:
             outcome = await self._exchange(outgoing)
-            kept = isinstance(outcome, Answering) and outcome.open
+            kept = isinstance(outcome, Switched) or (isinstance(outcome, Answering) and outcome.open)
             return outcome
         finally:
             if not kept:
                 self._leave()
 
-    async def _exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering:
+    async def _exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering | Switched:
         connection = await self._connected(outgoing)
         if isinstance(connection, NotSent):
             return connection
@@ -176,7 +178,7 @@ class Upstream:
         kept = False
         try:
             outcome = await _Exchange(self, connection, outgoing).run()
-            kept = isinstance(outcome, Answering)
+            kept = isinstance(outcome, Answering | Switched)
             return outcome
         finally:
             if not kept:
@@ -283,7 +285,7 @@ class _Exchange:
         self._connection = connection
         self._outgoing = outgoing
 
-    async def run(self) -> SentNoAnswer | Answering:
+    async def run(self) -> SentNoAnswer | Answering | Switched:
         """The first bytes are written before anything is awaited: the guard was asked just now."""
         body = self._outgoing.body
         sending: asyncio.Task[None] | None = None
@@ -321,7 +323,7 @@ class _Exchange:
             self._connection.abort()
             raise _Guarded
 
-    async def _answer(self, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering:
+    async def _answer(self, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering | Switched:
         connection, start = self._connection, 0
         while True:
             end = answer_end(connection.received, start)
@@ -376,7 +378,7 @@ class _Exchange:
             more.cancel()
             await asyncio.gather(more, return_exceptions=True)
 
-    def _head(self, end: int, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering | None:
+    def _head(self, end: int, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering | Switched | None:
         """Read the head that came; None where it was an interim answer's."""
         connection = self._connection
         block = bytes(connection.received[:end])
@@ -387,7 +389,9 @@ class _Exchange:
         except BadHead as error:
             return self._lost(Lost.UNREADABLE, error.detail)
         if head.status == 101:
-            return self._lost(Lost.UNREADABLE, "the upstream switched protocols unasked")
+            if self._outgoing.upgrade is Upgrade.NEVER:
+                return self._lost(Lost.UNREADABLE, "the upstream switched protocols unasked")
+            return Switched(head, connection, self._upstream.dropped)
         if head.status < 200:
             self._outgoing.interim(head)
             return None

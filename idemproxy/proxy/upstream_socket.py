@@ -95,6 +95,11 @@ class UpstreamSocket(asyncio.Protocol):
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
+    def finish(self) -> None:
+        """Nothing more will be written; the upstream may go on sending. TLS cannot: then the connection stays as it is."""
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
     async def more(self) -> None:
         """Wait until something more came, or the connection ended. A wait that is cancelled loses nothing."""
         if self._paused_reading and len(self.received) <= HIGH_WATER:
