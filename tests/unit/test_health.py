@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
+from pytest_aiohttp.plugin import AiohttpClient
 
 from idemproxy.admin import health
 
@@ -27,9 +27,8 @@ def process() -> Process:
 
 
 @pytest.fixture
-async def client(process: Process) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(health.application(process.ready))) as client:
-        yield client
+async def client(process: Process, aiohttp_client: AiohttpClient) -> Client:
+    return await aiohttp_client(health.application(process.ready))
 
 
 async def ask(client: Client, path: str) -> tuple[int, dict[str, Any]]:
