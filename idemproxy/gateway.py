@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Any, TypeVar, assert_never
 
 import structlog
 
@@ -38,7 +38,7 @@ from idemproxy.idempotency.operation import (
 )
 from idemproxy.idempotency.problems import Problem, Slug, render, status_of
 from idemproxy.idempotency.routes import HeaderScope, Rule
-from idemproxy.ownership import Fenced, NotWon, Owner, Ownership, Seen, StoreDown
+from idemproxy.ownership import Fenced, Left, NotWon, Owner, Ownership, Seen, StoreDown
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
 from idemproxy.proxy.outcome import Upgrade
 from idemproxy.stores.base import Dead, Found, Locked, Missing
@@ -49,6 +49,7 @@ log = structlog.get_logger()
 
 REPLAYED = b"Idempotent-Replayed: true\r\n"
 
+T = TypeVar("T")
 Fact = Found | Locked | Missing | Dead
 
 
@@ -84,6 +85,11 @@ class Gateway:
         self._waiters = waiters
         self._clock = clock
         self._waiting: Counter[str] = Counter()
+        self._closing = asyncio.Event()
+
+    def end_waits(self) -> None:
+        """The drain time is over: whoever waits for an outcome is told so."""
+        self._closing.set()
 
     async def serve(self, incoming: Incoming) -> None:
         """Answer one request. When its client goes away, this ends; an execution that it began does not."""
@@ -213,8 +219,8 @@ class Gateway:
         if isinstance(turn, Refuse):
             return turn
         async with self._place(operation, deadline) as patience:
-            if not patience or not (await asyncio.wait([owner.ended], timeout=patience))[0]:
-                return Refuse(still_in_flight(rule))
+            if await self._before_close(_result(owner.ended), patience) is None:
+                return self._waited_enough(rule)
         match owner.ended.result():
             case None:
                 return None
@@ -245,18 +251,39 @@ class Gateway:
                     return decision
                 case Wait():
                     async with self._place(operation, deadline) as patience:
-                        learnt = await self._waiters.outcome(operation.record_id, patience) if patience else None
+                        outcome = self._waiters.outcome(operation.record_id, patience)
+                        learnt = await self._before_close(outcome, patience)
                     if learnt is None:
-                        return Refuse(still_in_flight(rule))
+                        return self._waited_enough(rule)
                     fact = learnt
                 case undecided:
                     assert_never(undecided)
 
     async def _of_another(self, operation: Operation, deadline: float) -> Given:
         """The owner was fenced: its client gets what the record says, and this request never claims."""
-        learnt = await self._waiters.outcome(operation.record_id, max(0.1, deadline - self._clock()))
+        patience = max(0.1, deadline - self._clock())
+        learnt = await self._before_close(self._waiters.outcome(operation.record_id, patience), patience)
         given = None if learnt is None else await self._by_record(operation, learnt, deadline)
         return Refuse(still_in_flight(operation.rule)) if given is None or isinstance(given, TakeOver) else given
+
+    async def _before_close(self, outcome: Coroutine[Any, Any, T], patience: float) -> T | None:
+        """What `outcome` gives within `patience` seconds and before the drain time is over, else None."""
+        waiting, closing = asyncio.ensure_future(outcome), asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait([waiting, closing], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            return waiting.result() if waiting.done() else None
+        finally:
+            waiting.cancel()
+            closing.cancel()
+            await asyncio.gather(waiting, closing, return_exceptions=True)
+
+    def _waited_enough(self, rule: Rule) -> Refuse:
+        if not self._closing.is_set():
+            return Refuse(still_in_flight(rule))
+        detail = (
+            "The proxy is shutting down, and the operation still runs. Send the same request again with the same key."
+        )
+        return Refuse(Problem(Slug.SHUTTING_DOWN, detail, rule.retry_after))
 
     @contextlib.asynccontextmanager
     async def _place(self, operation: Operation, deadline: float) -> AsyncIterator[float]:
@@ -297,6 +324,11 @@ class Gateway:
     def refusal(self, status: int, detail: str) -> Answer:
         """What a client gets that is refused below the rules."""
         return render(Problem(Slug.NOT_HTTP, detail, status=status), self._docs_url)
+
+
+async def _result(ended: asyncio.Future[Left]) -> bool:
+    await asyncio.shield(ended)
+    return True
 
 
 async def _stream(incoming: Incoming, streaming: Streaming) -> None:

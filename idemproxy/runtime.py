@@ -111,7 +111,7 @@ class Service:
         forwarding = Forwarding(self._upstream, _hop(settings), patience, settings.docs_url)
         self._ownership = Ownership(store, Execution(forwarding).carry_out, boottime, lambda: os.urandom(TOKEN_BYTES))
         self._waiters = Waiters(store, _deaf)
-        gateway = Gateway(
+        self._gateway = gateway = Gateway(
             settings.rules,
             settings.namespace,
             settings.docs_url,
@@ -162,6 +162,7 @@ class Service:
         )
         hurried.cancel()
         if not quiet.done():
+            self._gateway.end_waits()
             self._ownership.cut()
             await asyncio.wait([quiet], timeout=self._settings.store_timeout / 1000 + 1.0)
         quiet.cancel()

@@ -270,15 +270,13 @@ class Downstream(asyncio.Protocol):
     def _late(self) -> None:
         """The alarm rang."""
         match self._phase:
-            case _Phase.IDLE:
+            case _Phase.IDLE | _Phase.LINGERING:
                 self._close()
             case _Phase.HEAD:
                 self._turn_away(408, "The request's head did not come in time.")
             case _Phase.SERVING:
                 assert self._incoming is not None
                 self._late_body(self._incoming)
-            case _Phase.LINGERING:
-                self._linger_or_close()
             case _Phase.CLOSED:
                 pass
             case other:
@@ -313,12 +311,6 @@ class Downstream(asyncio.Protocol):
         left = self._linger_until - self._loop.time()
         if left > 0:
             self._socket.alarm.set(min(self._limits.linger, left))
-        else:
-            self._close()
-
-    def _linger_or_close(self) -> None:
-        if self._socket.unsent:
-            self._linger()
         else:
             self._close()
 

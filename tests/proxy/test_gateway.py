@@ -549,6 +549,29 @@ async def test_replay_drop_headers(tmp_path: Path) -> None:
     assert again.body == first.body
 
 
+async def test_waiting_requests_are_told_of_the_shutdown(store_url: str) -> None:
+    async with serving(store_url) as one, serving(store_url, api=one.api) as other:
+        go = asyncio.Event()
+
+        async def slow(exchange: Exchange) -> None:
+            await go.wait()
+            await exchange.send(CREATED)
+
+        one.api.respond = slow
+        first = asyncio.ensure_future(one.ask(post()))
+        await one.api.got(1)
+        waiting = asyncio.ensure_future(other.ask(post()))
+        await eventually(lambda: other.service._waiters._vigils)
+        hurry = asyncio.Event()
+        hurry.set()
+        await other.service.drain(hurry.wait())
+        refused = problem(await waiting)
+        assert (refused["slug"], refused["status"], refused["retry"]) == ("shutting-down", 503, "same_key")
+        go.set()
+        assert (await first).status == 201
+    assert len(one.api.requests) == 1
+
+
 async def test_drained_while_sending_is_unknown_and_before_sending_is_free(product: Product) -> None:
     async def never(exchange: Exchange) -> None:
         await asyncio.sleep(20)
