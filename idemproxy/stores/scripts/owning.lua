@@ -2,7 +2,10 @@
 
 local function own(r, lease)
     keep(r)
-    write('SET', LOCK, r.token, 'PX', lease)
+    -- A lock that is there is our own, of a lease whose record was lost: it begins anew.
+    if not write('SET', LOCK, r.token, 'NX', 'PX', lease) then
+        write('SET', LOCK, r.token, 'PX', lease)
+    end
     return {CLAIMED, r.attempt, r.version}
 end
 

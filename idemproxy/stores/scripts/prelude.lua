@@ -21,14 +21,15 @@ local dirty = false
 
 local function write(...)
     if not dirty then
-        redis.call(...)
+        local reply = redis.call(...)
         dirty = true
-        return
+        return reply
     end
     local reply = redis.pcall(...)
     if type(reply) == 'table' and reply.err then
         error('PARTIAL ' .. reply.err)
     end
+    return reply
 end
 
 -- Milliseconds that the lease still runs, 0 when it has lapsed.
