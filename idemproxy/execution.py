@@ -14,9 +14,9 @@ from idemproxy.idempotency.operation import Free, LeaveUnknown, Transition, answ
 from idemproxy.idempotency.problems import Problem
 from idemproxy.idempotency.record import Reason, Tombstone
 from idemproxy.idempotency.routes import Rule
+from idemproxy.proxy.answering import Answering
 from idemproxy.proxy.outcome import AnswerBroken, Lost, NotSent, Outgoing, Reuse, SentNoAnswer
 from idemproxy.proxy.tunnel import Switched
-from idemproxy.proxy.upstream import Answering
 from idemproxy.tee import Tee
 
 SOON: Final = 0.25

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from idemproxy.http1.connection import forwardable, forwardable_trailers, options
-from idemproxy.http1.heads import AnswerHead, Chunked, Length, NoBody, RequestHead
+from idemproxy.http1.heads import MAX_LENGTH, AnswerHead, Chunked, Length, NoBody, RequestHead
 from idemproxy.http1.writing import chunk, field_lines, last_chunk
 from idemproxy.idempotency.messages import Fields, values
 from idemproxy.idempotency.problems import Problem, Slug, render
+from idemproxy.proxy.answering import Answering
 from idemproxy.proxy.incoming import ClientGone, Incoming
 from idemproxy.proxy.outcome import (
     AnswerBroken,
@@ -26,7 +27,7 @@ from idemproxy.proxy.outcome import (
     Upgrade,
 )
 from idemproxy.proxy.tunnel import Switched, carry
-from idemproxy.proxy.upstream import Answering, Upstream
+from idemproxy.proxy.upstream import Upstream
 
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Methods whose bodiless requests may be sent once more when a reused connection died (RFC 9110, section 9.2.2). PUT and DELETE
@@ -49,7 +50,7 @@ class Hop:
 def wanted_upgrade(head: RequestHead) -> bytes | None:
     """The protocols that a request asks to switch to, as they go on. `h2c` does not: inside it, requests would pass the rules by
     (FORWARDING.md, point 19). Nor does a request that has a body switch."""
-    if head.minor == 0 or b"upgrade" not in options(head.fields) or not isinstance(head.framing, NoBody):
+    if head.minor == 0 or not isinstance(head.framing, NoBody) or b"upgrade" not in options(head.fields):
         return None
     asked = [name.strip(b" \t") for value in values(head.fields, b"upgrade") for name in value.split(b",")]
     kept = [name for name in asked if name and name.lower() != b"h2c"]
@@ -62,11 +63,16 @@ def request_head(
     """The head that goes to the upstream: as it came, but for what one hop ends (FORWARDING.md, points 1 to 5). Fields named in
     `drop` (lower case) are left out, those of `add` put behind. `peer` is the client's address, or ""."""
     target, authority = origin_form(head.method, head.target)
-    fields = tuple(field for field in forwardable(head.fields) if field[0].lower() not in drop)
-    asked = authority if authority is not None else next(iter(values(fields, b"host")), hop.authority)
+    fields = forwardable(head.fields)
+    if drop:
+        fields = tuple([field for field in fields if field[0].lower() not in drop])
+    named = values(fields, b"host")
+    asked = authority if authority is not None else next(iter(named), hop.authority)
     if hop.forwarded_headers:
         fields = _forwarded(fields, peer, hop.scheme, asked)
-    fields = _with_host(fields, hop.authority if hop.upstream_host else asked)
+    host = hop.authority if hop.upstream_host else asked
+    if named != [host]:
+        fields = _with_host(fields, host)
     if hop.via:
         fields = (*fields, (b"Via", b"1.%d idemproxy" % head.minor))
     if isinstance(head.framing, Chunked):
@@ -182,7 +188,7 @@ class Forwarding:
             outgoing = Outgoing(
                 head=request_head(head, incoming.peer, self.hop, add=switch),
                 method=head.method,
-                body=None if bodiless else _body(incoming),
+                body=await _sendable(incoming),
                 patience=self.patience,
                 guard=None,
                 reuse=reuse,
@@ -213,6 +219,13 @@ def _interim(incoming: Incoming, head: AnswerHead) -> None:
     if head.status == 100 and not incoming.expecting:
         return
     incoming.interim(answer_head(head))
+
+
+async def _sendable(incoming: Incoming) -> bytes | AsyncGenerator[bytes, None] | None:
+    """The request's body. One that is here already leaves with its head."""
+    if incoming.body_came:
+        return whole_body(incoming.head, await incoming.body(MAX_LENGTH), incoming.trailers)
+    return _body(incoming)
 
 
 async def _body(incoming: Incoming) -> AsyncGenerator[bytes, None]:

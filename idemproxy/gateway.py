@@ -20,7 +20,7 @@ from idemproxy.errors import StoreError
 from idemproxy.execution import Answered, Failed, Operation, Streaming
 from idemproxy.forwarding import Forwarding, answer_head
 from idemproxy.http1.connection import check_options
-from idemproxy.http1.heads import AnswerHead, BadHead
+from idemproxy.http1.heads import AnswerHead, BadHead, Length
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values, short_id
 from idemproxy.idempotency.matching import RouteTable
@@ -110,6 +110,8 @@ class Gateway:
         try:
             check_options(head.fields, frozenset() if rule is None else self._guarded[rule.name])
         except BadHead as error:
+            # Nothing more is read of a client that is refused for what it sent (FORWARDING.md, point 10).
+            incoming.head = replace(head, keep_alive=False)
             await incoming.answer(self.refusal(error.status, error.detail))
             return
         if rule is None:
@@ -137,8 +139,7 @@ class Gateway:
     async def _protect(self, incoming: Incoming, rule: Rule, key: bytes) -> None:
         began = self._clock()
         try:
-            incoming.accept()
-            body = await incoming.body(rule.max_request_body)
+            body = await self._body(incoming, rule)
         except BodyTooLarge:
             detail = f"The request's body is larger than the {rule.max_request_body} bytes that are allowed here. Nothing was executed."
             await self._refuse(incoming, rule, Problem(Slug.REQUEST_TOO_LARGE, detail))
@@ -156,6 +157,15 @@ class Gateway:
         ms = round((self._clock() - began) * 1000, 1)
         log.info("decision", rule=rule.name, **_line(given, rule), ms=ms, id=short_id(operation.record_id))
         await self._deliver(incoming, rule, given)
+
+    async def _body(self, incoming: Incoming, rule: Rule) -> bytes:
+        """The whole body. A client that waits for a 100 gets it once nothing in its head speaks against it."""
+        match incoming.head.framing:
+            case Length(octets) if octets > rule.max_request_body:
+                raise BodyTooLarge(f"{octets} bytes were declared")
+            case _:
+                incoming.accept()
+                return await incoming.body(rule.max_request_body)
 
     def _identify(self, incoming: Incoming, rule: Rule, key: bytes, body: bytes) -> Operation:
         head = incoming.head

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import Any, Final, assert_never, cast
 
-from idemproxy.http1.heads import MAX_HEAD, MAX_TARGET, BadHead, parse_request, request_end, skip_empty_lines
+from idemproxy.http1.heads import MAX_HEAD, BadHead, parse_request, request_end, skip_empty_lines
 from idemproxy.idempotency.messages import Answer
 from idemproxy.proxy.client_socket import ClientSocket, Limits
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
@@ -161,16 +161,15 @@ class Downstream(asyncio.Protocol):
     def _next(self) -> None:
         """Begin the next request, if its head is here."""
         buffer = self._buffer
-        skip_empty_lines(buffer)
+        if buffer[:1] == b"\r":
+            skip_empty_lines(buffer)
         end = request_end(buffer, self._searched)
         if end < 0 and len(buffer) <= MAX_HEAD:
             self._wait_for_head()
             return
-        if not 0 <= end <= MAX_HEAD:
-            self._refuse_size()
-            return
-        block = bytes(buffer[:end])
-        del buffer[:end]
+        # Without an end the head is too large already: it is refused for that, as it would be whole.
+        block = bytes(buffer if end < 0 else buffer[:end])
+        del buffer[: len(block)]
         self._searched = 0
         try:
             head = parse_request(block)
@@ -183,7 +182,8 @@ class Downstream(asyncio.Protocol):
             more = bytes(buffer)
             buffer.clear()
             buffer += incoming.feed(more)
-        self._hold_back(incoming)
+        if buffer:
+            self._hold_back(incoming)
         if self._eof:
             incoming.ended()
         self._task = self._loop.create_task(self._run(incoming))
@@ -199,13 +199,6 @@ class Downstream(asyncio.Protocol):
             if self._phase is _Phase.IDLE:
                 self._phase = _Phase.HEAD
                 self._socket.alarm.set(self._limits.head_timeout)
-
-    def _refuse_size(self) -> None:
-        line = self._buffer.find(b"\r\n")
-        if 0 <= line <= MAX_TARGET:
-            self._turn_away(431, f"The request's head is larger than {MAX_HEAD} bytes.")
-        else:
-            self._turn_away(414, f"The request's target is longer than {MAX_TARGET} bytes.")
 
     def _is_last(self) -> bool:
         """No request will follow the present one."""
@@ -263,7 +256,10 @@ class Downstream(asyncio.Protocol):
             self._phase = _Phase.IDLE
             self._socket.alarm.set(self._limits.idle_timeout)
             self._socket.resume_reading()
-            self._next()
+            if self._buffer:
+                self._next()
+            elif self._eof:
+                self._close()
 
     # --------------------------------------------------------------------------------------------------------------- its end
 

@@ -44,6 +44,7 @@ class Incoming:
         "_answer",
         "_arrived",
         "_behind",
+        "_client_ended",
         "_fault",
         "_held",
         "_last",
@@ -56,6 +57,7 @@ class Incoming:
         "_socket",
         "_switched",
         "_waiting",
+        "body_came",
         "closes",
         "expecting",
         "gone",
@@ -81,12 +83,15 @@ class Incoming:
         self._last = last
         self._behind = behind
         self._reader = None if isinstance(head.framing, NoBody) else BodyReader(head.framing)
+        self.body_came = self._reader is None or self._reader.complete
+        """Every byte of the body was received, be it read or not."""
         self._pieces: deque[bytes] = deque()
         self._held = 0
         self._fault: IdemproxyError | None = None
         self._arrived: asyncio.Event | None = None
         self._waiting = False
         self._switched = False
+        self._client_ended = False
         self._on_gone: list[Callable[[], object]] = []
         self._answer = _Answer.NOT_BEGUN
         self._pending = b""
@@ -251,7 +256,10 @@ class Incoming:
         self._answer = _Answer.UNTIL_CLOSE
         self._socket.write(b"HTTP/1.1 %b\r\n" % head)
         self._reader = BodyReader(UntilClose())
+        self.body_came = False
         self.feed(self._behind())
+        if self._client_ended:
+            self.ended()
         self._socket.resume_reading()
         await self._drained()
 
@@ -314,11 +322,6 @@ class Incoming:
     # ---------------------------------------------------------------------------------------- what the connection tells of it
 
     @property
-    def body_came(self) -> bool:
-        """Every byte of the body was received, be it read or not."""
-        return self._reader is None or self._reader.complete
-
-    @property
     def waiting(self) -> bool:
         """Somebody waits for more of the body, and nothing came."""
         return self._waiting and self._arrived is not None and not self._arrived.is_set()
@@ -340,6 +343,7 @@ class Incoming:
         self._pieces.extend(pieces)
         self._held += sum(map(len, pieces))
         if reader.complete:
+            self.body_came = True
             self._wake()
             return reader.rest
         if self._held > self._limits.buffer:
@@ -350,9 +354,11 @@ class Incoming:
 
     def ended(self) -> None:
         """The client sends no more. Before the body's end that is the same as going away, but for an answer that is on its way."""
+        self._client_ended = True
         if self._switched:
             assert self._reader is not None
             self._reader.end()
+            self.body_came = True
             self._wake()
         elif not self.body_came and not self.started:
             self.lost()

@@ -18,19 +18,18 @@ from aiohappyeyeballs import start_connection
 
 from idemproxy.clocks import Clock, boottime
 from idemproxy.errors import IdemproxyError
-from idemproxy.http1.body import AnswerBodyReader, BadBody, CutShort
+from idemproxy.http1.body import BadBody
 from idemproxy.http1.heads import (
     MAX_HEAD,
     AnswerHead,
     BadHead,
-    Framing,
     answer_end,
     answer_framing,
     parse_answer,
 )
-from idemproxy.idempotency.messages import Fields, values
+from idemproxy.idempotency.messages import values
+from idemproxy.proxy.answering import Answering
 from idemproxy.proxy.outcome import (
-    AnswerBroken,
     Lost,
     NotSent,
     Origin,
@@ -44,106 +43,13 @@ from idemproxy.proxy.pool import Limits, Pool
 from idemproxy.proxy.tunnel import Switched
 from idemproxy.proxy.upstream_socket import Ended, UpstreamSocket
 
+__all__ = ["Answering", "Upstream"]
+
 HAPPY_EYEBALLS: Final = 0.25
 
 
 class _Guarded(Exception):
     """The guard said no."""
-
-
-class Answering:
-    """An answer whose head came. `early`: before the request was sent whole."""
-
-    def __init__(
-        self,
-        upstream: Upstream,
-        connection: UpstreamSocket,
-        head: AnswerHead,
-        framing: Framing,
-        early: bool,
-        idle: float,
-    ) -> None:
-        self.head = head
-        self.framing = framing
-        self.early = early
-        self._upstream = upstream
-        self._connection: UpstreamSocket | None = connection
-        self._idle = idle
-        self._reader = AnswerBodyReader(framing)
-        self._pieces: list[bytes] = []
-        self._over()
-
-    @property
-    def open(self) -> bool:
-        """The exchange still has its connection."""
-        return self._connection is not None
-
-    @property
-    def trailers(self) -> Fields:
-        """The trailers, once the body is whole."""
-        return self._reader.trailers
-
-    async def piece(self) -> bytes | None:
-        """The next piece of the body, None when it is whole. A call that is cancelled loses nothing. Raises AnswerBroken."""
-        while not self._pieces:
-            if self._reader.complete:
-                return None
-            await self._read()
-        return self._pieces.pop(0)
-
-    def close(self) -> None:
-        """Drop what is left of the exchange."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            self._upstream.dropped(connection)
-
-    async def _read(self) -> None:
-        connection = self._connection
-        if connection is None:
-            raise AnswerBroken(Lost.CLOSED, "the exchange was closed")
-        if not connection.received:
-            if connection.ended is not Ended.NOT:
-                self._at_end(connection)
-                return
-            try:
-                async with asyncio.timeout(self._idle or None):
-                    await connection.more()
-            except TimeoutError:
-                self.close()
-                raise AnswerBroken(Lost.TIMEOUT, "the upstream fell silent in its answer") from None
-            return
-        self._feed(connection)
-
-    def _feed(self, connection: UpstreamSocket) -> None:
-        data = bytes(connection.received)
-        connection.received.clear()
-        try:
-            self._pieces += self._reader.feed(data)
-        except BadBody as error:
-            self.close()
-            raise AnswerBroken(Lost.UNREADABLE, str(error)) from None
-        self._over()
-
-    def _at_end(self, connection: UpstreamSocket) -> None:
-        try:
-            if connection.ended is Ended.RESET:
-                raise CutShort("the upstream reset the connection in its answer")
-            self._reader.end()
-        except CutShort as error:
-            self.close()
-            raise AnswerBroken(Lost.RESET if connection.ended is Ended.RESET else Lost.CLOSED, str(error)) from None
-        self.close()
-
-    def _over(self) -> None:
-        """The connection goes back before the last piece is given, so that the next request may use it."""
-        connection = self._connection
-        if connection is None or not self._reader.complete:
-            return
-        if self._reader.rest:
-            self.close()
-            return
-        self._connection = None
-        self._upstream.over(connection, self.head, early=self.early)
 
 
 class Upstream:
@@ -156,13 +62,15 @@ class Upstream:
         self._queue: deque[asyncio.Future[None]] = deque()
 
     async def exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering | Switched:
-        """Send a request and wait for its answer's head. Cancelled, it drops its connection."""
+        """Send a request and wait for its answer's head. Cancelled, it drops its connection. Raises BadBody where the body that was to
+        be sent is malformed."""
         if not await self._admitted(outgoing.patience.connect):
             return NotSent(Unsent.BUSY, "every connection to the upstream is in use")
         kept = False
         try:
             outcome = await self._exchange(outgoing)
-            kept = isinstance(outcome, Switched) or (isinstance(outcome, Answering) and outcome.open)
+            # These give their place back themselves; an answer without a body has done so already.
+            kept = isinstance(outcome, Answering | Switched)
             return outcome
         finally:
             if not kept:
@@ -202,7 +110,7 @@ class Upstream:
         self._pool.close()
 
     def _keep(self, connection: UpstreamSocket, limit: float | None) -> None:
-        if connection.usable:
+        if connection.quiet:
             self._pool.keep(connection, limit)
         else:
             connection.abort()
@@ -296,6 +204,8 @@ class _Exchange:
         else:
             self._connection.transport.write(self._outgoing.head)
             sending = asyncio.ensure_future(self._send(body))
+        if sending is not None:
+            sending.add_done_callback(lambda _: self._connection.wake())
         try:
             return await self._answer(sending)
         finally:
@@ -305,9 +215,15 @@ class _Exchange:
 
     async def _flush(self) -> None:
         """What the kernel did not take at once goes out piece by piece: the guard watches it."""
-        while self._connection.unsent and self._connection.ended is Ended.NOT:
+        connection, idle, now = self._connection, self._outgoing.patience.idle, asyncio.get_running_loop().time
+        left, since = connection.unsent, now()
+        while connection.unsent and connection.ended is Ended.NOT:
             self._check()
             await asyncio.sleep(0.01)
+            if connection.unsent < left:
+                left, since = connection.unsent, now()
+            elif idle and now() - since >= idle:
+                raise TimeoutError
 
     async def _send(self, body: AsyncGenerator[bytes, None]) -> None:
         async with contextlib.aclosing(body):
@@ -341,42 +257,40 @@ class _Exchange:
                 return lost
 
     async def _wait(self, sending: asyncio.Task[None] | None) -> SentNoAnswer | None:
-        """Until something more came; the outcome, where nothing will."""
+        """Until something more came, or the request is sent; the outcome, where nothing will come."""
         connection, patience = self._connection, self._outgoing.patience
+        if sending is not None and sending.done() and (lost := self._unsent(sending)) is not None:
+            return lost
         if connection.ended is not Ended.NOT:
             reset = connection.ended is Ended.RESET
             return self._lost(
                 Lost.RESET if reset else Lost.CLOSED, "the upstream closed the connection without an answer"
             )
+        if sending is not None and not sending.done():
+            await connection.more()
+            return None
         try:
-            if sending is None:
-                async with asyncio.timeout(patience.response or None):
-                    await connection.more()
-                return None
-            return await self._wait_while_sending(sending)
+            async with asyncio.timeout(patience.response or None):
+                await connection.more()
         except TimeoutError:
             return self._lost(Lost.TIMEOUT, "the upstream did not answer in time")
+        return None
 
-    async def _wait_while_sending(self, sending: asyncio.Task[None]) -> SentNoAnswer | None:
-        more = asyncio.ensure_future(self._connection.more())
+    def _unsent(self, sending: asyncio.Task[None]) -> SentNoAnswer | None:
+        """The outcome, where the request could not be sent whole."""
         try:
-            await asyncio.wait([more, sending], return_when=asyncio.FIRST_COMPLETED)
-            if more.done():
-                return None
-            try:
-                sending.result()
-            except _Guarded:
-                return self._lost(Lost.GUARD, "the lease may have lapsed while the request was sent")
-            except TimeoutError:
-                return self._lost(Lost.TIMEOUT, "the upstream stopped reading the request")
-            except (IdemproxyError, OSError):
-                return self._lost(Lost.CLOSED, "the request's body broke")
-            async with asyncio.timeout(self._outgoing.patience.response or None):
-                await more
-            return None
-        finally:
-            more.cancel()
-            await asyncio.gather(more, return_exceptions=True)
+            sending.result()
+        except _Guarded:
+            return self._lost(Lost.GUARD, "the lease may have lapsed while the request was sent")
+        except TimeoutError:
+            return self._lost(Lost.TIMEOUT, "the upstream stopped reading the request")
+        except BadBody:
+            # The client's fault, and not the upstream's: who asked for the exchange tells the client so.
+            self._connection.abort()
+            raise
+        except (IdemproxyError, OSError):
+            return self._lost(Lost.CLOSED, "the request's body broke")
+        return None
 
     def _head(self, end: int, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering | Switched | None:
         """Read the head that came; None where it was an interim answer's."""
@@ -395,12 +309,18 @@ class _Exchange:
         if head.status < 200:
             self._outgoing.interim(head)
             return None
-        early = sending is not None and not (sending.done() and not sending.cancelled() and sending.exception() is None)
+        early = bool(connection.unsent) or not (
+            sending is None or isinstance(self._outgoing.body, bytes) or _went_well(sending)
+        )
         return Answering(self._upstream, connection, head, framing, early, self._outgoing.patience.idle)
 
     def _lost(self, reason: Lost, detail: str) -> SentNoAnswer:
         self._connection.abort()
         return SentNoAnswer(reason, detail, bool(self._connection.received))
+
+
+def _went_well(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 _LIMIT: Final = re.compile(rb"timeout=(\d{1,6})")

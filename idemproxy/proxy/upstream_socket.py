@@ -29,30 +29,34 @@ class UpstreamSocket(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._paused_writing = False
         self._paused_reading = False
+        self._poll: select.poll | None = None
 
     # ---------------------------------------------------------------------------------------------------- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH_WATER)
+        if (found := transport.get_extra_info("socket")) is not None:
+            self._poll = select.poll()
+            self._poll.register(found.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
         if len(self.received) > HIGH_WATER and not self._paused_reading:
             self._paused_reading = True
             self.transport.pause_reading()
-        self._wake()
+        self.wake()
 
     def eof_received(self) -> bool:
         if self.ended is Ended.NOT:
             self.ended = Ended.EOF
-        self._wake()
+        self.wake()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.ended is Ended.NOT:
             self.ended = Ended.EOF if exc is None else Ended.RESET
-        self._wake()
+        self.wake()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
@@ -72,17 +76,15 @@ class UpstreamSocket(asyncio.Protocol):
         return self._transport
 
     @property
+    def quiet(self) -> bool:
+        """Nothing has come that nobody asked for: bytes or an end there mean that the upstream is done with this connection
+        (FORWARDING.md, points 17 and 18)."""
+        return not self.received and self.ended is Ended.NOT and not self.transport.is_closing()
+
+    @property
     def usable(self) -> bool:
-        """Nothing has come that nobody asked for, also not in the kernel: bytes or an end there mean that the upstream is done
-        with this connection (FORWARDING.md, points 17 and 18)."""
-        if self.received or self.ended is not Ended.NOT or self.transport.is_closing():
-            return False
-        found = self.transport.get_extra_info("socket")
-        if found is None:
-            return True
-        poll = select.poll()
-        poll.register(found.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-        return not poll.poll(0)
+        """`quiet`, and nothing waits in the kernel either."""
+        return self.quiet and (self._poll is None or not self._poll.poll(0))
 
     @property
     def unsent(self) -> int:
@@ -117,6 +119,7 @@ class UpstreamSocket(asyncio.Protocol):
         """Nothing more is sent or read."""
         self.transport.abort()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let whoever waits for more look again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.api import Upstream
 from tests.stores.redis_server import RedisServer
 
 
@@ -17,3 +18,11 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
     folder.mkdir()
     with RedisServer(folder) as server:
         yield server.url
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    api = Upstream()
+    api.let_go()
+    yield api
+    api.stop()

@@ -541,6 +541,16 @@ async def test_expect_100_continue_on_a_rules_route(product: Product) -> None:
     assert b"Expect" not in product.api.requests[0].raw
 
 
+async def test_expect_is_not_accepted_for_a_body_that_is_too_large(product: Product) -> None:
+    head = b"POST /v1/charges HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nExpect: 100-continue\r\nContent-Length: 104857600\r\n\r\n"
+    async with await product.connect() as wire:
+        await wire.send(head)
+        refused = await wire.answer(b"POST")
+    assert refused.status == 413
+    assert refused.interim == ()
+    assert not product.api.requests
+
+
 async def test_replay_drop_headers(tmp_path: Path) -> None:
     async with serving(sqlite(tmp_path), rules=RULE + "    replay_drop_headers: [X-Case]\n") as product:
         first, again = await product.ask(post()), await product.ask(post())

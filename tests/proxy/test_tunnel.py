@@ -96,6 +96,22 @@ async def test_bytes_that_came_with_the_heads_are_not_lost(tmp_path: Path) -> No
         assert await wire.until_eof() == b"hello from the upstreamearly"
 
 
+async def test_a_client_that_half_closed_before_the_switch(tmp_path: Path) -> None:
+    go = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> None:
+        await go.wait()
+        await echo(reader, writer, head)
+
+    async with behind(tmp_path, slow) as product, await product.connect() as wire:
+        await wire.send(ASK + b"all there is")
+        wire.half_close()
+        await asyncio.sleep(0.05)
+        go.set()
+        assert (await wire.head()).status == 101
+        assert await wire.until_eof() == b"all there isbye"
+
+
 async def test_a_refused_switch_is_an_ordinary_answer(tmp_path: Path) -> None:
     async with serving(sqlite(tmp_path)) as product, await product.connect() as wire:
         product.api.respond = lambda exchange: exchange.send(b"HTTP/1.1 426 No\r\nContent-Length: 2\r\n\r\nno")
@@ -234,7 +250,10 @@ async def test_websocket_close_codes_of_the_server(tmp_path: Path) -> None:
     async with serve(close, "127.0.0.1", 0) as server:
         api = Api()
         api.port = next(iter(server.sockets)).getsockname()[1]
-        async with serving(sqlite(tmp_path), api=api) as product, connect(f"ws://127.0.0.1:{product.port}/", proxy=None) as client:
+        async with (
+            serving(sqlite(tmp_path), api=api) as product,
+            connect(f"ws://127.0.0.1:{product.port}/", proxy=None) as client,
+        ):
             with pytest.raises(ConnectionClosed):
                 await client.recv()
             assert (client.close_code, client.close_reason) == (4002, "not now")

@@ -10,7 +10,7 @@ from typing import cast
 from idemproxy.idempotency.messages import Answer
 from idemproxy.proxy.data_port import DataPort
 from idemproxy.proxy.downstream import Downstream, Limits, Serve
-from idemproxy.proxy.incoming import Incoming
+from idemproxy.proxy.incoming import ClientGone, Incoming
 from tests.proxy.wire import Wire, eventually
 
 PATIENT = Limits(head_timeout=60, idle_timeout=60, body_idle=60, linger=20, linger_total=60)
@@ -143,6 +143,30 @@ async def echo(incoming: Incoming) -> None:
     """Answers with the request's own method, target and body."""
     body = await incoming.body(1 << 30)
     await incoming.answer(ok(b"%b %b %b" % (incoming.head.method, incoming.head.target, body)))
+
+
+class Held:
+    """Serves requests that wait to be let go, and notes who is gone."""
+
+    def __init__(self) -> None:
+        self.serving = asyncio.Event()
+        self.go = asyncio.Event()
+        self.gone = 0
+        self.outcome: list[str] = []
+
+    async def serve(self, incoming: Incoming) -> None:
+        incoming.on_gone(self._on_gone)
+        self.serving.set()
+        await self.go.wait()
+        try:
+            await echo(incoming)
+            self.outcome.append("answered")
+        except ClientGone:
+            self.outcome.append("gone")
+
+    def _on_gone(self) -> None:
+        self.gone += 1
+        self.go.set()
 
 
 async def start_serving(serve: Serve, limits: Limits, path: str | None) -> Served:

@@ -1,0 +1,276 @@
+"""What the store's commands promise, whatever their order: any sequence of them, over one operation, by owners alive and dead."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.record import NO_TOKEN, OnUnknown, Reason, Record, State, Tombstone
+from idemproxy.stores import semantics
+from idemproxy.stores.base import (
+    Claim,
+    Claimed,
+    Completion,
+    Dead,
+    Done,
+    Found,
+    MarkUnknown,
+    Release,
+    Renewal,
+    Renewed,
+    SettleComplete,
+    SettleDelete,
+    Settlement,
+    SettleRelease,
+    TakeBack,
+    TakeOver,
+)
+from idemproxy.stores.semantics import EMPTY, Slot, current
+
+LEASE, TTL = 100, 10_000
+TOKENS = [bytes([number]) * 16 for number in range(1, 7)]
+tokens = st.sampled_from(TOKENS)
+who = st.none() | tokens
+"""None: whoever the record names."""
+answers = st.sampled_from([Answer(200, b"200 OK\r\n", b"ok"), Answer(500, b"500 No\r\n", b""), Tombstone(200)])
+FINISHED = (State.COMPLETED, State.FAILED)
+
+
+class Operation(RuleBasedStateMachine):
+    """One operation's slot. Since the record was made: `granted` are the attempts, by the tokens that they were given to; `executing`
+    are the tokens whose request may be on its way; `dead` are those that were freed. A token is chosen once: a dead one asks no more,
+    but for a claim still on its way, and the record remembers the last one of these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slot: Slot = EMPTY
+        self.now = 1_000
+        self.granted: dict[bytes, int] = {}
+        self.executing: set[bytes] = set()
+        self.dead: set[bytes] = set()
+        self.version = 0
+
+    def named(self, who: bytes | None) -> bytes:
+        record = self.record()
+        return who or (record.token if record is not None else TOKENS[0])
+
+    def asks(self, token: bytes) -> bool:
+        record = self.record()
+        return token not in self.dead or record is None or record.token == token
+
+    def begin_anew(self) -> None:
+        self.granted.clear()
+        self.executing.clear()
+        self.dead.clear()
+        self.version = 0
+
+    def record(self) -> Record | None:
+        return current(self.slot, self.now).record
+
+    def keep(self, slot: Slot) -> None:
+        """No version falls while the record lives."""
+        record = self.record()
+        if record is None:
+            self.begin_anew()
+        elif slot.record is not None:
+            assert slot.record.version >= self.version
+            if slot is not self.slot and slot.record.state is not record.state:
+                assert slot.record.version > record.version
+            if (
+                slot.lock is not None
+                and current(self.slot, self.now).lock is None
+                and slot.record.state is record.state
+            ):
+                assert slot.record.version > record.version, "revived, and nobody could tell"
+        self.slot = slot
+        if slot.record is not None:
+            self.version = slot.record.version
+
+    def grant(self, token: bytes, fact: object) -> None:
+        """A token keeps its attempt, another one's is higher."""
+        if not isinstance(fact, Claimed):
+            return
+        if token in self.granted:
+            assert fact.attempt == self.granted[token]
+        else:
+            assert fact.attempt > max(self.granted.values(), default=0)
+        self.granted[token] = fact.attempt
+        self.executing.add(token)
+
+    # ------------------------------------------------------------------------------------------------------------- commands
+
+    @rule(who=who)
+    def claim(self, who: bytes | None) -> None:
+        token = self.named(who)
+        if not self.asks(token):
+            return
+        before = self.record()
+        asked = Claim(token, b"f" * 32, "r", "charges", OnUnknown.BLOCK, LEASE, TTL)
+        slot, fact = semantics.claim(self.slot, asked, self.now)
+        self.keep(slot)
+        if isinstance(fact, Claimed):
+            assert before is None or before.token == token or before.state is State.RELEASED
+            assert token in self.granted or not self.executing, "somebody else may be executing"
+        self.grant(token, fact)
+
+    @rule(token=tokens, seen=who, behind=st.sampled_from([0, 0, 0, 1]))
+    def take_over(self, token: bytes, seen: bytes | None, behind: int) -> None:
+        if not self.asks(token):
+            return
+        before = current(self.slot, self.now)
+        version = self.version - behind
+        seen_token = self.named(seen)
+        slot, fact = semantics.take_over(self.slot, TakeOver(token, seen_token, version, LEASE, TTL), self.now)
+        self.keep(slot)
+        if isinstance(fact, Claimed) and before.record is not None and before.record.token != token:
+            assert (before.record.token, before.record.version) == (seen_token, version)
+            assert before.record.state is State.UNKNOWN or before.lock is None
+            assert slot.record is not None
+            assert slot.record.may_have_run
+        self.grant(token, fact)
+
+    @rule(who=who)
+    def renew(self, who: bytes | None) -> None:
+        token = self.named(who)
+        slot, fact = semantics.renew(self.slot, Renewal(token, LEASE, TTL), self.now)
+        self.owner_alone(token, slot)
+        if isinstance(fact, Renewed):
+            assert token in self.granted
+        self.keep(slot)
+
+    @rule(who=who, answer=answers)
+    def complete(self, who: bytes | None, answer: Answer | Tombstone) -> None:
+        token = self.named(who)
+        slot, fact = semantics.complete(self.slot, Completion(token, answer, TTL, None), self.now)
+        self.owner_alone(token, slot)
+        self.keep(slot)
+        if isinstance(fact, Done):
+            again = semantics.complete(slot, Completion(token, answer, TTL, None), self.now)
+            assert again == (slot, fact)
+
+    @rule(who=who)
+    def mark_unknown(self, who: bytes | None) -> None:
+        token = self.named(who)
+        slot, _ = semantics.mark_unknown(self.slot, MarkUnknown(token, Reason.RESET, TTL, None), self.now)
+        self.owner_alone(token, slot)
+        self.keep(slot)
+
+    @rule(who=who)
+    def release(self, who: bytes | None) -> None:
+        token = self.named(who)
+        before = self.record()
+        slot, fact = semantics.release(self.slot, Release(token, TTL), self.now)
+        self.owner_alone(token, slot)
+        self.keep(slot)
+        if isinstance(fact, Done):
+            assert before is not None
+            assert not (fact.state is State.RELEASED and before.may_have_run), "the evidence is gone"
+            if fact.state is State.RELEASED:
+                self.executing.discard(token)
+                self.dead.add(token)
+
+    @rule(who=who, seen=who)
+    def take_back(self, who: bytes | None, seen: bytes | None) -> None:
+        """Of a claim that nobody executes: an unconfirmed one, or one that waits for its turn."""
+        token, seen_token = self.named(who), self.named(seen)
+        before = self.record()
+        over = TakeOver(token, seen_token, self.version, LEASE, TTL)
+        slot = semantics.take_back(self.slot, TakeBack(token, LEASE), self.now)
+        if before is not None and before.state in FINISHED:
+            assert slot == current(self.slot, self.now)
+        self.keep(slot)
+        self.executing.discard(token)
+        self.dead.add(token)
+        asked = Claim(token, b"f" * 32, "r", "charges", OnUnknown.BLOCK, LEASE, TTL)
+        assert not isinstance(semantics.claim(slot, asked, self.now)[1], Claimed)
+        assert not isinstance(semantics.take_over(slot, over, self.now)[1], Claimed)
+
+    @rule(word=st.sampled_from(["release", "complete", "delete"]), behind=st.sampled_from([0, 0, 0, 1]))
+    def settle(self, word: str, behind: int) -> None:
+        before = current(self.slot, self.now)
+        version = self.version - behind
+        asked: Settlement = {
+            "release": SettleRelease(version, TTL),
+            "complete": SettleComplete(version, Answer(200, b"200 OK\r\n", b"said"), TTL),
+            "delete": SettleDelete(version),
+        }[word]  # type: ignore[assignment]
+        slot, fact = semantics.settle(self.slot, asked, self.now)
+        if isinstance(fact, Done):
+            assert before.record is not None
+            assert before.record.version == version
+            assert before.record.state is not State.PROCESSING or before.lock is None
+            self.executing.clear()
+            if word == "complete":
+                assert before.record.state not in FINISHED
+                assert slot.record is not None
+                assert slot.record.token == NO_TOKEN, "its owner could still end it"
+        else:
+            assert slot == before
+        self.keep(slot)
+        if slot.record is None:
+            self.begin_anew()
+        elif slot.record.state is State.RELEASED:
+            self.dead.add(slot.record.token)
+
+    @rule(milliseconds=st.sampled_from([1, LEASE - 1, LEASE]))
+    def time_passes(self, milliseconds: int) -> None:
+        self.now += milliseconds
+
+    @precondition(lambda self: self.record() is not None)
+    @rule()
+    def all_expires(self) -> None:
+        self.now += 2 * (LEASE + TTL)
+        self.keep(current(self.slot, self.now))
+
+    # ------------------------------------------------------------------------------------------------------------- promises
+
+    def owner_alone(self, token: bytes, after: Slot) -> None:
+        """An owner's command changes nothing but its own operation while that runs or is unknown."""
+        before = current(self.slot, self.now)
+        own = before.record is not None and before.record.token == token
+        if not own or before.record is None or before.record.state in (*FINISHED, State.RELEASED):
+            assert after == before
+
+    @invariant()
+    def at_most_one_token_is_alive(self) -> None:
+        alive = [
+            token
+            for token in TOKENS
+            if isinstance(semantics.renew(self.slot, Renewal(token, LEASE, TTL), self.now)[1], Renewed)
+        ]
+        assert len(alive) <= 1
+        slot = current(self.slot, self.now)
+        if slot.lock is not None:
+            assert slot.record is not None
+            assert (slot.record.state, slot.record.token) == (State.PROCESSING, slot.lock.token)
+            assert slot.record.expires_at >= slot.lock.until + TTL
+
+    @invariant()
+    def a_look_is_what_a_stranger_would_find(self) -> None:
+        asked = Claim(b"S" * 16, b"f" * 32, "r", "charges", OnUnknown.BLOCK, LEASE, TTL)
+        slot, fact = semantics.claim(self.slot, asked, self.now)
+        look = semantics.look(self.slot, self.now)
+        assert (fact == look) if isinstance(look, Found) else isinstance(fact, Claimed)
+        if isinstance(look, Found):
+            assert slot == current(self.slot, self.now)
+
+    @invariant()
+    def a_freed_token_is_dead(self) -> None:
+        record = self.record()
+        if record is not None and record.state is State.RELEASED:
+            assert isinstance(semantics.renew(self.slot, Renewal(record.token, LEASE, TTL), self.now)[1], Dead)
+            asked = Claim(record.token, b"f" * 32, "r", "charges", OnUnknown.BLOCK, LEASE, TTL)
+            assert isinstance(semantics.claim(self.slot, asked, self.now)[1], Dead)
+
+
+TestOperation = Operation.TestCase
+TestOperation.settings = settings(
+    max_examples=80,
+    stateful_step_count=40,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
