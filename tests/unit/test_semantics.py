@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import NO_TOKEN, OnUnknown, Reason, Record, State, Tombstone
@@ -38,6 +38,11 @@ answers = st.sampled_from([Answer(200, b"200 OK\r\n", b"ok"), Answer(500, b"500 
 FINISHED = (State.COMPLETED, State.FAILED)
 
 
+def finished(operation: Operation) -> bool:
+    record = operation.record()
+    return record is not None and record.state in (*FINISHED, State.RELEASED)
+
+
 class Operation(RuleBasedStateMachine):
     """One operation's slot. Since the record was made: `granted` are the attempts, by the tokens that they were given to; `executing`
     are the tokens whose request may be on its way; `dead` are those that were freed. A token is chosen once: a dead one asks no more,
@@ -51,6 +56,10 @@ class Operation(RuleBasedStateMachine):
         self.executing: set[bytes] = set()
         self.dead: set[bytes] = set()
         self.version = 0
+
+    @initialize(token=tokens)
+    def begin(self, token: bytes) -> None:
+        self.claim(token)
 
     def named(self, who: bytes | None) -> bytes:
         record = self.record()
@@ -214,11 +223,16 @@ class Operation(RuleBasedStateMachine):
         elif slot.record.state is State.RELEASED:
             self.dead.add(slot.record.token)
 
+    @precondition(lambda self: current(self.slot, self.now).lock is not None)
+    @rule()
+    def its_owner_stalls(self) -> None:
+        self.now += LEASE
+
     @rule(milliseconds=st.sampled_from([1, LEASE - 1, LEASE]))
     def time_passes(self, milliseconds: int) -> None:
         self.now += milliseconds
 
-    @precondition(lambda self: self.record() is not None)
+    @precondition(finished)
     @rule()
     def all_expires(self) -> None:
         self.now += 2 * (LEASE + TTL)
@@ -267,7 +281,7 @@ class Operation(RuleBasedStateMachine):
 
 TestOperation = Operation.TestCase
 TestOperation.settings = settings(
-    max_examples=80,
+    max_examples=120,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,
