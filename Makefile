@@ -5,11 +5,13 @@ SET_UP := .venv/.set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint format audit clean
+.PHONY: help demo test setup lint format audit clean streams bench
 
 help:
 	@echo "make demo     show the main job on a sample payments API"
 	@echo "make test     every check that gates a change: lint, types, known vulnerabilities, tests"
+	@echo "make streams  the long run of streams: 10 GiB each way, 1,000 event streams"
+	@echo "make bench    what a request costs, next to nginx (needs wrk)"
 	@echo "make setup    make .venv, with idemproxy and all that its tests need"
 	@echo "make lint     ruff, the format, mypy --strict"
 	@echo "make format   put the code into its format"
@@ -22,6 +24,12 @@ demo: $(SET_UP)
 test: lint audit
 	@.ci/set-up programs
 	$(PYTHON_IN_VENV) -m pytest
+
+streams: $(SET_UP)
+	$(PYTHON_IN_VENV) -m tests.streams
+
+bench: $(SET_UP)
+	$(PYTHON_IN_VENV) -m tests.bench.throughput
 
 setup: $(SET_UP)
 

@@ -40,7 +40,7 @@ class _At(Enum):
 class BodyReader:
     """Reads one request's body. `rest` is what came behind its end; `trailers` are there once it is complete."""
 
-    _size_line: ClassVar[re.Pattern[bytes]] = re.compile(rb"([0-9a-fA-F]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*+)?")
+    _size_line: ClassVar[re.Pattern[bytes]] = re.compile(rb"([0-9a-fA-F]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
     def __init__(self, framing: Framing) -> None:
         self.rest = b""
@@ -170,4 +170,4 @@ class AnswerBodyReader(BodyReader):
     """Reads one answer's body. Blanks behind a chunk's size are taken: old servers pad sizes with them, and no reader takes them for
     anything else."""
 
-    _size_line = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?")
+    _size_line = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")

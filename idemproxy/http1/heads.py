@@ -86,18 +86,18 @@ class AnswerHead:
     keep_alive: bool
 
 
-_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_HOST: Final = rb"(?:\[[0-9A-Za-z:.%_~\-]++\]|[0-9A-Za-z._~!$&'()*+,;=%\-]++)(?::[0-9]{0,5})?"
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HOST: Final = rb"(?:\[[0-9A-Za-z:.%_~\-]+\]|[0-9A-Za-z._~!$&'()*+,;=%\-]+)(?::[0-9]{0,5})?"
 
 _REQUEST: Final = re.compile(
-    rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n"
-    rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*\r\n"
+    rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/1\.([01])\r\n"
+    rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
 )
-_REQUEST_LINE: Final = re.compile(_TOKEN + rb" [\x21-\x7e\x80-\xff]++ HTTP/([0-9])\.([0-9])")
+_REQUEST_LINE: Final = re.compile(_TOKEN + rb" [\x21-\x7e\x80-\xff]+ HTTP/([0-9])\.([0-9])")
 _ANSWER: Final = re.compile(
-    rb"HTTP/1\.([0-9]) (([1-9][0-9]{2})(?: ([^\0\r\n]*+))?)\r\n(?:" + _TOKEN + rb":[^\0\r\n]*+\r\n)*\r\n"
+    rb"HTTP/1\.([0-9]) (([1-9][0-9]{2})(?: ([^\0\r\n]*))?)\r\n(?:" + _TOKEN + rb":[^\0\r\n]*\r\n)*\r\n"
 )
-_FIELD: Final = re.compile(rb"([^:]+):[ \t]*+([^\r]*+)\r\n")
+_FIELD: Final = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _HOST_VALUE: Final = re.compile(rb"(?:" + _HOST + rb")?")
@@ -215,7 +215,7 @@ def field_section(block: bytes) -> Fields | None:
     return _fields(block, 0) if _SECTION.fullmatch(block) else None
 
 
-_SECTION: Final = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*\r\n")
+_SECTION: Final = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
 
 
 def _fields(block: bytes, start: int) -> Fields:
@@ -326,10 +326,10 @@ def _one_length(fields: Fields) -> Fields:
 
 
 _FRAMING_IN_DOUBT: Final = re.compile(
-    rb"\r\n(?:content-length|transfer-encoding)(?:[ \t]++:|[^\r\n]*+\r\n[ \t])", re.IGNORECASE
+    rb"\r\n(?:content-length|transfer-encoding)(?:[ \t]+:|[^\r\n]*\r\n[ \t])", re.IGNORECASE
 )
 _FOLD: Final = re.compile(rb"[ \t]*\r\n[ \t]+")
-_BLANK_BEFORE_COLON: Final = re.compile(rb"(\r\n" + _TOKEN + rb")[ \t]++:")
+_BLANK_BEFORE_COLON: Final = re.compile(rb"(\r\n" + _TOKEN + rb")[ \t]+:")
 
 
 def _repaired(block: bytes) -> bytes:

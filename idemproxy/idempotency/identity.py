@@ -37,8 +37,8 @@ class _Malformed(Exception):
     """The message is the detail."""
 
 
-_PARAMETER = rb"""; *[a-z*][a-z0-9_.*-]*(?:=(?:"(?:[^"\\]|\\["\\])*+"|[^",; ]++))?"""
-_QUOTED = re.compile(rb"""[ ]*"((?:[^"\\]|\\["\\])*+)"(?:""" + _PARAMETER + rb""")*[ ]*(?:,|\Z)""")
+_PARAMETER = rb"""; *[a-z*][a-z0-9_.*-]*(?:=(?:"(?:[^"\\]|\\["\\])*"|[^",; ]+))?"""
+_QUOTED = re.compile(rb"""[ ]*"((?:[^"\\]|\\["\\])*)"(?:""" + _PARAMETER + rb""")*[ ]*(?:,|\Z)""")
 _BARE = re.compile(rb"""[ ]*([^", ](?:[^",]*[^", ])?)[ ]*(?:,|\Z)""")
 _ESCAPE = re.compile(rb"""\\(["\\])""")
 _PRINTABLE = re.compile(rb"[ -~]*")

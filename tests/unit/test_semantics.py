@@ -44,7 +44,7 @@ def finished(operation: Operation) -> bool:
 
 
 class Operation(RuleBasedStateMachine):
-    """One operation's slot. Since the record was made: `granted` are the attempts, by the tokens that they were given to; `executing`
+    """One operation's slot. Since the record was made: `attempt` is the highest number that was given; `executing`
     are the tokens whose request may be on its way; `dead` are those that were freed. A token is chosen once: a dead one asks no more,
     but for a claim still on its way, and the record remembers the last one of these."""
 
@@ -52,7 +52,7 @@ class Operation(RuleBasedStateMachine):
         super().__init__()
         self.slot: Slot = EMPTY
         self.now = 1_000
-        self.granted: dict[bytes, int] = {}
+        self.attempt = 0
         self.executing: set[bytes] = set()
         self.dead: set[bytes] = set()
         self.version = 0
@@ -70,7 +70,7 @@ class Operation(RuleBasedStateMachine):
         return token not in self.dead or record is None or record.token == token
 
     def begin_anew(self) -> None:
-        self.granted.clear()
+        self.attempt = 0
         self.executing.clear()
         self.dead.clear()
         self.version = 0
@@ -97,15 +97,15 @@ class Operation(RuleBasedStateMachine):
         if slot.record is not None:
             self.version = slot.record.version
 
-    def grant(self, token: bytes, fact: object) -> None:
-        """A token keeps its attempt, another one's is higher."""
+    def grant(self, token: bytes, before: Record | None, fact: object) -> None:
+        """An owner that asks again keeps its attempt, any other gets a number that nobody had."""
         if not isinstance(fact, Claimed):
             return
-        if token in self.granted:
-            assert fact.attempt == self.granted[token]
+        if before is not None and before.token == token:
+            assert fact.attempt == before.attempt
         else:
-            assert fact.attempt > max(self.granted.values(), default=0)
-        self.granted[token] = fact.attempt
+            assert fact.attempt > self.attempt
+        self.attempt = fact.attempt
         self.executing.add(token)
 
     # ------------------------------------------------------------------------------------------------------------- commands
@@ -120,9 +120,10 @@ class Operation(RuleBasedStateMachine):
         slot, fact = semantics.claim(self.slot, asked, self.now)
         self.keep(slot)
         if isinstance(fact, Claimed):
-            assert before is None or before.token == token or before.state is State.RELEASED
-            assert token in self.granted or not self.executing, "somebody else may be executing"
-        self.grant(token, fact)
+            own = before is not None and before.token == token
+            assert before is None or own or before.state is State.RELEASED
+            assert own or self.executing <= {token}, "somebody else may be executing"
+        self.grant(token, before, fact)
 
     @rule(token=tokens, seen=who, behind=st.sampled_from([0, 0, 0, 1]))
     def take_over(self, token: bytes, seen: bytes | None, behind: int) -> None:
@@ -138,7 +139,7 @@ class Operation(RuleBasedStateMachine):
             assert before.record.state is State.UNKNOWN or before.lock is None
             assert slot.record is not None
             assert slot.record.may_have_run
-        self.grant(token, fact)
+        self.grant(token, before.record, fact)
 
     @rule(who=who)
     def renew(self, who: bytes | None) -> None:
@@ -146,7 +147,7 @@ class Operation(RuleBasedStateMachine):
         slot, fact = semantics.renew(self.slot, Renewal(token, LEASE, TTL), self.now)
         self.owner_alone(token, slot)
         if isinstance(fact, Renewed):
-            assert token in self.granted
+            assert token in self.executing
         self.keep(slot)
 
     @rule(who=who, answer=answers)
