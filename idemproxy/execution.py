@@ -150,17 +150,21 @@ class Execution:
         delivery = Streaming(status, head, answering.framing, tee)
         patience = self._forwarding.patience.idle
         kept = _Kept(rule.max_response_body)
+        whole = answering.framing.octets if isinstance(answering.framing, Length) else None
         try:
             for piece in pieces:
                 kept.add(piece)
                 await tee.put(piece, patience)
             while (more := await answering.piece()) is not None:
                 kept.add(more)
-                await tee.put(more, patience)
+                if kept.size == whole:
+                    tee.hold(more)
+                else:
+                    await tee.put(more, patience)
         except AnswerBroken as error:
             tee.cut()
             return broken(status, _CUT[error.reason], rule), delivery
-        except asyncio.CancelledError:
+        except BaseException:
             tee.cut()
             raise
         trailers = trailer_lines(answering.trailers)
@@ -192,10 +196,12 @@ class _Kept:
     """What is kept of a teed body: all of it, or nothing past `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
+        self.size = 0
         self._pieces: list[bytes] = []
         self._room = limit
 
     def add(self, piece: bytes) -> None:
+        self.size += len(piece)
         self._room -= len(piece)
         if self._room < 0:
             self._pieces.clear()

@@ -24,6 +24,7 @@ class Tee:
         self._size = sum(map(len, self._pieces))
         self._trailers: bytes | None = None
         self._held = True
+        self._last = b""
         self._broken = False
         self._left = False
         self._moved = asyncio.Event()
@@ -38,6 +39,10 @@ class Tee:
         if not await self._until(lambda: self._left or self._size <= BUFFERED, patience):
             self.leave()
 
+    def hold(self, piece: bytes) -> None:
+        """The piece that makes a body of known length whole: handed on when the end is let go."""
+        self._last = piece
+
     def finish(self, trailers: bytes) -> None:
         """The answer is whole."""
         self._trailers = trailers
@@ -45,6 +50,9 @@ class Tee:
     def let_go(self) -> None:
         """The reader may learn how the answer ended."""
         self._held = False
+        if self._last and not self._left:
+            self._pieces.append(self._last)
+        self._last = b""
         self._moved.set()
 
     def cut(self) -> None:

@@ -46,6 +46,8 @@ from idemproxy.proxy.upstream_socket import Ended, UpstreamSocket
 __all__ = ["Answering", "Upstream"]
 
 HAPPY_EYEBALLS: Final = 0.25
+PIECE: Final = 16_384
+"""Bytes of a body that are given to an encrypted connection at once."""
 
 
 class _Guarded(Exception):
@@ -58,7 +60,7 @@ class Upstream:
     def __init__(self, origin: Origin, limits: Limits, clock: Clock = boottime) -> None:
         self._origin = origin
         self._limits = limits
-        self._pool: Pool[UpstreamSocket] = Pool(limits, UpstreamSocket.abort, clock)
+        self._pool: Pool[UpstreamSocket] = Pool(limits, UpstreamSocket.drop, clock)
         self._queue: deque[asyncio.Future[None]] = deque()
 
     async def exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering | Switched:
@@ -66,44 +68,42 @@ class Upstream:
         be sent is malformed."""
         if not await self._admitted(outgoing.patience.connect):
             return NotSent(Unsent.BUSY, "every connection to the upstream is in use")
-        kept = False
+        connection: UpstreamSocket | NotSent | None = None
         try:
-            outcome = await self._exchange(outgoing)
-            # These give their place back themselves; an answer without a body has done so already.
-            kept = isinstance(outcome, Answering | Switched)
-            return outcome
+            connection = await self._connected(outgoing)
         finally:
-            if not kept:
+            if not isinstance(connection, UpstreamSocket):
                 self._leave()
-
-    async def _exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering | Switched:
-        connection = await self._connected(outgoing)
         if isinstance(connection, NotSent):
             return connection
+        connection.placed = True
         if outgoing.guard is not None and not outgoing.guard():
             self._keep(connection, None)
             return NotSent(Unsent.GUARD, "the lease may have lapsed before the first byte")
         kept = False
         try:
             outcome = await _Exchange(self, connection, outgoing).run()
+            # These give their connection back themselves; an answer without a body has done so already.
             kept = isinstance(outcome, Answering | Switched)
             return outcome
         finally:
             if not kept:
-                connection.abort()
+                self.dropped(connection)
 
     def over(self, connection: UpstreamSocket, head: AnswerHead, *, early: bool) -> None:
         """An answer was read whole. `early`: the request was not sent whole."""
-        if early or not head.keep_alive:
-            connection.abort()
-        else:
+        if early:
+            self.dropped(connection)
+        elif head.keep_alive:
             self._keep(connection, _keep_alive_limit(head))
-        self._leave()
+        else:
+            connection.drop()
+            self._vacate(connection)
 
     def dropped(self, connection: UpstreamSocket) -> None:
-        """An answer will not be read to its end."""
+        """An exchange that ended badly, or whose answer will not be read to its end."""
         connection.abort()
-        self._leave()
+        self._vacate(connection)
 
     def close(self) -> None:
         """Drop every idle connection."""
@@ -113,7 +113,14 @@ class Upstream:
         if connection.quiet:
             self._pool.keep(connection, limit)
         else:
-            connection.abort()
+            connection.drop()
+        self._vacate(connection)
+
+    def _vacate(self, connection: UpstreamSocket) -> None:
+        """Its place is free, once."""
+        if connection.placed:
+            connection.placed = False
+            self._leave()
 
     async def _admitted(self, patience: float) -> bool:
         """Wait for a place among the connections, in order; False where too many wait, or none came free in time."""
@@ -155,7 +162,7 @@ class Upstream:
             while (connection := self._pool.take()) is not None:
                 if connection.usable:
                     return connection
-                connection.abort()
+                connection.drop()
         self._pool.make_room()
         try:
             async with asyncio.timeout(outgoing.patience.connect or None):
@@ -192,11 +199,14 @@ class _Exchange:
         self._upstream = upstream
         self._connection = connection
         self._outgoing = outgoing
+        self._answer_by: float | None = None
 
     async def run(self) -> SentNoAnswer | Answering | Switched:
         """The first bytes are written before anything is awaited: the guard was asked just now."""
         body = self._outgoing.body
         sending: asyncio.Task[None] | None = None
+        if isinstance(body, bytes) and self._large_over_tls:
+            body = _pieces(body)
         if body is None or isinstance(body, bytes):
             self._connection.transport.write(self._outgoing.head + (body or b""))
             if self._connection.unsent:
@@ -212,6 +222,12 @@ class _Exchange:
             if sending is not None:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
+
+    @property
+    def _large_over_tls(self) -> bool:
+        """A body of which some may stay behind unseen: its transport does not tell what is unsent."""
+        body = self._outgoing.body
+        return self._connection.tls and body is not None and not (isinstance(body, bytes) and len(body) <= PIECE)
 
     async def _flush(self) -> None:
         """What the kernel did not take at once goes out piece by piece: the guard watches it."""
@@ -233,6 +249,7 @@ class _Exchange:
                 self._check()
                 if piece:
                     self._connection.transport.write(piece)
+                    await asyncio.sleep(0)
 
     def _check(self) -> None:
         if self._outgoing.guard is not None and not self._outgoing.guard():
@@ -269,8 +286,10 @@ class _Exchange:
         if sending is not None and not sending.done():
             await connection.more()
             return None
+        if self._answer_by is None and patience.response:
+            self._answer_by = asyncio.get_running_loop().time() + patience.response
         try:
-            async with asyncio.timeout(patience.response or None):
+            async with asyncio.timeout_at(self._answer_by):
                 await connection.more()
         except TimeoutError:
             return self._lost(Lost.TIMEOUT, "the upstream did not answer in time")
@@ -308,15 +327,23 @@ class _Exchange:
             return Switched(head, connection, self._upstream.dropped)
         if head.status < 200:
             self._outgoing.interim(head)
+            self._answer_by = None
             return None
-        early = bool(connection.unsent) or not (
-            sending is None or isinstance(self._outgoing.body, bytes) or _went_well(sending)
+        early = (
+            bool(connection.unsent)
+            or self._large_over_tls
+            or not (sending is None or isinstance(self._outgoing.body, bytes) or _went_well(sending))
         )
         return Answering(self._upstream, connection, head, framing, early, self._outgoing.patience.idle)
 
     def _lost(self, reason: Lost, detail: str) -> SentNoAnswer:
         self._connection.abort()
         return SentNoAnswer(reason, detail, bool(self._connection.received))
+
+
+async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(body), PIECE):
+        yield body[start : start + PIECE]
 
 
 def _went_well(task: asyncio.Task[None]) -> bool:

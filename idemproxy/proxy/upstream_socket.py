@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
+import socket
+import struct
 from enum import Enum, auto
 from typing import Final, cast
 
 HIGH_WATER: Final = 65_536
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Ended(Enum):
@@ -24,6 +28,10 @@ class UpstreamSocket(asyncio.Protocol):
     def __init__(self) -> None:
         self.received = bytearray()
         self.ended = Ended.NOT
+        self.placed = False
+        """An exchange has it, and with it a place among the connections."""
+        self.tls = False
+        """What is unsent cannot be seen: it waits below the encryption."""
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -36,6 +44,7 @@ class UpstreamSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH_WATER)
+        self.tls = transport.get_extra_info("ssl_object") is not None
         if (found := transport.get_extra_info("socket")) is not None:
             self._poll = select.poll()
             self._poll.register(found.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
@@ -116,7 +125,17 @@ class UpstreamSocket(asyncio.Protocol):
             self._waiter = None
 
     def abort(self) -> None:
-        """Nothing more is sent or read."""
+        """Break the connection: nothing more is sent, not even what the kernel still has."""
+        raw = self.transport.get_extra_info("socket")
+        if raw is not None and not self.transport.is_closing():
+            with contextlib.suppress(OSError):
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.drop()
+
+    def drop(self) -> None:
+        """Give up a connection that has nothing left to send."""
+        if self.ended is Ended.NOT:
+            self.ended = Ended.RESET
         self.transport.abort()
 
     def wake(self) -> None:

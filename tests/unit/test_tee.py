@@ -30,6 +30,20 @@ async def test_the_end_is_held_back_until_it_is_let_go() -> None:
     assert tee.trailers == b"X: 1\r\n"
 
 
+async def test_the_piece_that_makes_a_body_whole_is_held_back_too() -> None:
+    tee = Tee()
+    await tee.put(b"a", 0)
+    tee.hold(b"b")
+    tee.finish(b"")
+    assert await tee.get() == b"a"
+    reading = asyncio.ensure_future(read(tee))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not reading.done()
+    tee.let_go()
+    assert await reading == [b"b"]
+
+
 async def test_a_cut_is_seen_after_what_came_before_it() -> None:
     tee = Tee([b"a"])
     tee.cut()
