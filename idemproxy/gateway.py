@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
@@ -38,7 +39,8 @@ from idemproxy.idempotency.operation import (
 )
 from idemproxy.idempotency.problems import Problem, Slug, render, status_of
 from idemproxy.idempotency.routes import HeaderScope, Rule
-from idemproxy.ownership import Fenced, Left, NotWon, Owner, Ownership, Seen, StoreDown
+from idemproxy.owner import Fenced, Left, NotWon, Outcome, Owner, Seen, StoreDown
+from idemproxy.ownership import Ownership
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
 from idemproxy.proxy.outcome import Upgrade
 from idemproxy.stores.base import Dead, Found, Locked, Missing
@@ -47,8 +49,15 @@ from idemproxy.waiters import Waiters
 
 log = structlog.get_logger()
 
+TURNS = 4
+"""How often a request looks again whatever time it took: a wait that is over, a free key, a take-over, and one that was lost."""
 REPLAYED = b"Idempotent-Replayed: true\r\n"
 
+FENCED = Problem(
+    Slug.KEY_IN_FLIGHT,
+    "The operation with this key was taken over or settled while this request was being executed, and its outcome is not recorded "
+    "yet. Send the same request again with the same key to learn it.",
+)
 T = TypeVar("T")
 Fact = Found | Locked | Missing | Dead
 
@@ -192,11 +201,11 @@ class Gateway:
         rule = operation.rule
         deadline = self._clock() + rule.wait_timeout / 1000
         seen: Seen | None = None
-        while True:
+        for turn_number in itertools.count(1):
             owner = self._ownership.executing(operation.record_id)
             if owner is None:
                 owner = self._ownership.begin(operation, seen)
-                outcome = await asyncio.shield(owner.first)
+                outcome = await _first(owner)
                 match outcome:
                     case Answered() | Streaming() | Failed():
                         return outcome
@@ -217,8 +226,9 @@ class Gateway:
                     seen = None
                 case _:
                     return turn
-            if self._clock() >= deadline:
-                return Refuse(still_in_flight(rule))
+            if turn_number >= TURNS and self._clock() >= deadline:
+                break
+        return Refuse(still_in_flight(rule))
 
     async def _follow(self, operation: Operation, owner: Owner, deadline: float) -> Given | TakeOver | None:
         """The operation is executed in this process: no store is asked until that is over. None: look again."""
@@ -274,7 +284,7 @@ class Gateway:
         patience = max(0.1, deadline - self._clock())
         learnt = await self._before_close(self._waiters.outcome(operation.record_id, patience), patience)
         given = None if learnt is None else await self._by_record(operation, learnt, deadline)
-        return Refuse(still_in_flight(operation.rule)) if given is None or isinstance(given, TakeOver) else given
+        return Refuse(FENCED) if given is None or isinstance(given, TakeOver) else given
 
     async def _before_close(self, outcome: Coroutine[Any, Any, T], patience: float) -> T | None:
         """What `outcome` gives within `patience` seconds and before the drain time is over, else None."""
@@ -334,6 +344,15 @@ class Gateway:
     def refusal(self, status: int, detail: str) -> Answer:
         """What a client gets that is refused below the rules."""
         return render(Problem(Slug.NOT_HTTP, detail, status=status), self._docs_url)
+
+
+async def _first(owner: Owner) -> Outcome:
+    """What the request that began an execution gets. When its client goes away meanwhile, the execution goes on without it."""
+    try:
+        return await asyncio.shield(owner.first)
+    except asyncio.CancelledError:
+        owner.nobody()
+        raise
 
 
 async def _result(ended: asyncio.Future[Left]) -> bool:

@@ -1,388 +1,25 @@
-"""What outlives a request: an owner claims, forwards and records in a task of its own, so that a client that goes away changes
-nothing. Here live the lease's renewal, the send guard, asking for an end until it is acknowledged, and drain.
-
-The rules that an owner keeps are named in DESIGN.md section 4: *Send guard*, *One process, one execution*, *Taken back*,
-*Stop, then say*, *Ambiguous store errors*."""
+"""What outlives requests: the registry of what this process executes (DESIGN.md section 4, *One process, one execution*), claims that
+are taken back, and drain."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import structlog
 
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
-from idemproxy.execution import Delivery, Failed, Forward, Operation, Streaming
-from idemproxy.forwarding import unreachable
-from idemproxy.idempotency.identity import short_id
-from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition
-from idemproxy.idempotency.problems import Problem, Slug
-from idemproxy.idempotency.record import Reason
-from idemproxy.idempotency.routes import OnStoreFailure
-from idemproxy.stores.base import (
-    Anew,
-    Claim,
-    Claimed,
-    ClaimFact,
-    Completion,
-    Dead,
-    Done,
-    EndFact,
-    Found,
-    Locked,
-    MarkUnknown,
-    Missing,
-    Release,
-    Renewal,
-    Renewed,
-    Store,
-    TakeBack,
-    TakeOver,
-    TakeOverFact,
-)
-from idemproxy.tee import Tee
+from idemproxy.execution import Delivery, Forward, Operation
+from idemproxy.idempotency.operation import Transition
+from idemproxy.owner import FIRST_PAUSE, Owner, Seen
+from idemproxy.stores.base import Store, TakeBack
 
 log = structlog.get_logger()
 
-ASKS: Final = 3
-"""How often a claim is asked whose replies are lost, before it is taken back."""
-MARGIN: Final = 0.1
-"""The part of a lease that the send guard leaves to the store's clock, at most one second."""
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 1.0
-"""Seconds between two askings for the same end."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotWon:
-    """Somebody else's record stands there: what the store said."""
-
-    fact: Found | Locked | Missing | Dead
-
-
-@dataclass(frozen=True, slots=True)
-class StoreDown:
-    """The store gave no fact, and the rule fails closed: nothing was sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fenced:
-    """The operation was taken from its owner: its answer is what the record says."""
-
-
-Outcome = Delivery | NotWon | StoreDown | Fenced
-Left = Found | Locked | Missing | Dead | StoreDown | None
-"""How an execution left the registry: with what its claim found, or without a fact, or (None) having executed."""
-Seen = tuple[bytes, int]
-"""The token and version of an unknown record, as it was read before it is taken over."""
-
-
-class Owner:
-    """One execution of an operation in this process, from before its claim is asked until its end is acknowledged."""
-
-    def __init__(self, ownership: Ownership, operation: Operation, seen: Seen | None) -> None:
-        loop = asyncio.get_running_loop()
-        self.operation = operation
-        self.first: asyncio.Future[Outcome] = loop.create_future()
-        """What the request that began this execution gets."""
-        self.ended: asyncio.Future[Left] = loop.create_future()
-        """Done when this process does not execute the operation any more."""
-        self._ownership = ownership
-        self._store = ownership.store
-        self._clock = ownership.clock
-        self._seen = seen
-        self._token = ownership.tokens()
-        self._asked_at = self._clock()
-        self._good_until = 0.0
-        self._confirmed_at = self._asked_at
-        self._claimed: Claimed | None = None
-        self._doubtful = False
-        self._lost = False
-        self._unprotected = False
-        self._tee: Tee | None = None
-        self._sending: asyncio.Task[tuple[Transition, Delivery]] | None = None
-        self.sent = False
-        self.draining = False
-
-    # ------------------------------------------------------------------------------------------------------------- the way
-
-    async def run(self) -> None:
-        """Claim, forward, record. Never raises but for a defect, and then leaves no follower waiting."""
-        try:
-            fact = await self._acquire()
-            match fact:
-                case Claimed():
-                    self._claimed = fact
-                    await self._execute(fact.attempt)
-                case None if self.operation.rule.on_store_failure is OnStoreFailure.FAIL_OPEN and not self.draining:
-                    self._unprotected = True
-                    log.warning(
-                        "forwarded unprotected",
-                        rule=self.operation.rule.name,
-                        id=self._short,
-                        why="store gives no fact",
-                    )
-                    await self._execute(1)
-                case None:
-                    self._give(StoreDown())
-                    self._leave(StoreDown())
-                    await self._take_back()
-                case _:
-                    self._give(NotWon(fact))
-                    self._leave(fact)
-                    await self._take_back()
-        finally:
-            if self._tee is not None:
-                self._tee.cut()
-            self._give(Failed.lost(Reason.NONE, self.operation.rule) if self.sent else StoreDown())
-            self._leave(None)
-
-    async def _acquire(self) -> ClaimFact | TakeOverFact | None:
-        """None: the store gave no fact. A claim whose reply was lost is asked again with the same token."""
-        for _ in range(ASKS):
-            try:
-                fact = await self._ask()
-            except StoreAmbiguous as error:
-                self._doubtful = True
-                log.warning("claim unconfirmed", rule=self.operation.rule.name, id=self._short, error=str(error))
-            except StoreError as error:
-                log.warning("claim failed", rule=self.operation.rule.name, id=self._short, error=str(error))
-                if not isinstance(error, StoreUnavailable) or not self._doubtful:
-                    return None
-                await asyncio.sleep(FIRST_PAUSE)
-            else:
-                self._good_until = self._until(self._asked_at)
-                return fact
-        return None
-
-    async def _ask(self) -> ClaimFact | TakeOverFact:
-        rule = self.operation.rule
-        if self._seen is None:
-            return await self._store.claim(self.operation.record_id, self._claim)
-        taking = TakeOver(self._token, *self._seen, rule.lease, rule.ttl)
-        return await self._store.take_over(self.operation.record_id, taking)
-
-    async def _execute(self, attempt: int) -> None:
-        renewing = None if self._unprotected else asyncio.ensure_future(self._renew())
-        try:
-            transition, delivery = await self._forward(attempt)
-            await self._settle(transition, delivery)
-        finally:
-            if renewing is not None:
-                renewing.cancel()
-                await asyncio.gather(renewing, return_exceptions=True)
-
-    async def _forward(self, attempt: int) -> tuple[Transition, Delivery]:
-        sending = self._ownership.forward(Forward(self.operation, attempt, self.guard, self._stream))
-        self._sending = asyncio.ensure_future(sending)
-        if self.draining:
-            self._sending.cancel()
-        try:
-            return await self._sending
-        except asyncio.CancelledError:
-            if not self.draining:
-                raise
-            return self._drained()
-        except Exception as error:
-            log.exception("forward failed", rule=self.operation.rule.name, id=self._short, exc_info=error)
-            return self._defect()
-        finally:
-            self._sending = None
-
-    def _drained(self) -> tuple[Transition, Delivery]:
-        rule = self.operation.rule
-        if self.sent:
-            return LeaveUnknown(Reason.DRAINED), Failed.lost(Reason.DRAINED, rule)
-        detail = "The proxy is shutting down; the request was not sent. Send it again with the same key."
-        return Free(), Failed(Problem(Slug.SHUTTING_DOWN, detail, rule.retry_after), "released")
-
-    def _defect(self) -> tuple[Transition, Delivery]:
-        rule = self.operation.rule
-        if self.sent:
-            return LeaveUnknown(Reason.NONE), Failed.lost(Reason.NONE, rule)
-        return Free(), Failed(unreachable(rule.retry_after), "released")
-
-    # ----------------------------------------------------------------------------------------------------- lease and guard
-
-    def guard(self) -> bool:
-        """May a byte go to the upstream now? Read freshly each time (DESIGN.md section 4, *Send guard*)."""
-        if not self._unprotected and (self._lost or self._clock() >= self._good_until):
-            return False
-        self.sent = True
-        return True
-
-    def _until(self, asked_at: float) -> float:
-        lease = self.operation.rule.lease / 1000
-        return asked_at + lease - min(1.0, lease * MARGIN)
-
-    async def _renew(self) -> None:
-        """Keep the lease while the owner works. An owner that finds itself replaced is at once no owner for this process."""
-        rule = self.operation.rule
-        lease = rule.lease / 1000
-        pause = lease / 3
-        while True:
-            await asyncio.sleep(pause)
-            asked_at = self._clock()
-            try:
-                fact = await self._store.renew(self.operation.record_id, Renewal(self._token, rule.lease, rule.ttl))
-            except StoreError as error:
-                log.warning("lease not renewed", rule=rule.name, id=self._short, error=str(error))
-                pause = min(lease / 10, LONGEST_PAUSE)
-                continue
-            pause = lease / 3
-            match fact:
-                case Renewed(version):
-                    self._confirmed_at = asked_at
-                    self._good_until = self._until(asked_at)
-                    if self._claimed is not None:
-                        self._claimed = replace(self._claimed, version=version)
-                case Missing() | Locked():
-                    log.error(
-                        "record lost by the store",
-                        rule=rule.name,
-                        id=self._short,
-                        doing="going on: this process remembers",
-                    )
-                case Found(record) if record.token == self._token:
-                    return
-                case Found() | Dead():
-                    log.error(
-                        "operation taken over", rule=rule.name, id=self._short, doing="nothing more is sent for it"
-                    )
-                    self._lost = True
-                    self._leave(None)
-                    return
-                case other:
-                    assert_never(other)
-
-    # ------------------------------------------------------------------------------------------------------------- the end
-
-    async def _settle(self, transition: Transition, delivery: Delivery) -> None:
-        """Ask for the end until it is acknowledged. The client waits for the first asking only."""
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                fact = await self._end(transition)
-            except StoreError as error:
-                log.warning(
-                    "end not recorded",
-                    rule=self.operation.rule.name,
-                    id=self._short,
-                    error=str(error),
-                    doing="asking again",
-                )
-                self._let_go(delivery)
-                if not self._worth_asking(transition):
-                    return
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-                continue
-            self._let_go(delivery if self._acknowledged(transition, fact) else Fenced())
-            return
-
-    def _acknowledged(self, transition: Transition, fact: EndFact | None) -> bool:
-        """A release of what is not there any more is as good as done; an outcome that could not be written is not."""
-        match fact:
-            case None | Done():
-                return True
-            case Missing() | Dead() | Locked():
-                if isinstance(transition, Free) or self._unprotected:
-                    return True
-            case Found():
-                if self._unprotected:
-                    return True
-            case other:
-                assert_never(other)
-        log.error(
-            "end refused", rule=self.operation.rule.name, id=self._short, why="the operation was taken over or settled"
-        )
-        return False
-
-    async def _end(self, transition: Transition) -> EndFact | None:
-        record_id, ttl = self.operation.record_id, self.operation.rule.ttl
-        match transition:
-            case Complete(answer):
-                return await self._store.complete(record_id, Completion(self._token, answer, ttl, self._anew()))
-            case LeaveUnknown(reason):
-                return await self._store.mark_unknown(record_id, MarkUnknown(self._token, reason, ttl, self._anew()))
-            case Free() if self._unprotected:
-                await self._store.take_back(record_id, TakeBack(self._token, self.operation.rule.lease))
-                return None
-            case Free():
-                return await self._store.release(record_id, Release(self._token, ttl))
-            case other:
-                assert_never(other)
-
-    def _anew(self) -> Anew | None:
-        """DESIGN.md section 4, *Writing anew*: only within `ttl` of the last acknowledged claim or renewal."""
-        if self._clock() - self._confirmed_at >= self.operation.rule.ttl / 1000:
-            return None
-        claimed = self._claimed or Claimed(1, 1)
-        return Anew(self._claim, claimed.attempt, claimed.version)
-
-    def _worth_asking(self, transition: Transition) -> bool:
-        if self._unprotected and isinstance(transition, Free):
-            return self._doubtful
-        return self._clock() - self._confirmed_at < (self.operation.rule.lease + self.operation.rule.ttl) / 1000
-
-    async def _take_back(self) -> None:
-        """A claim that may still be applied must not wedge its key (DESIGN.md section 4, *Taken back*)."""
-        if not self._doubtful:
-            return
-        pause = FIRST_PAUSE
-        asked = TakeBack(self._token, self.operation.rule.lease)
-        while self._worth_asking(Free()):
-            try:
-                await self._store.take_back(self.operation.record_id, asked)
-            except StoreError:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-            else:
-                return
-
-    # ----------------------------------------------------------------------------------------------------------- its drain
-
-    def cut(self) -> None:
-        """The drain time is over: stop forwarding, and say how far it came."""
-        self.draining = True
-        if self._sending is not None:
-            self._sending.cancel()
-
-    # ------------------------------------------------------------------------------------------------------------- private
-
-    def _give(self, outcome: Outcome) -> None:
-        if not self.first.done():
-            self.first.set_result(outcome)
-
-    def _stream(self, streaming: Streaming) -> None:
-        self._tee = streaming.tee
-        self._give(streaming)
-
-    def _let_go(self, outcome: Outcome) -> None:
-        """The client gets the end of what it began to get, or all of it."""
-        self._give(outcome)
-        if self._tee is not None:
-            self._tee.let_go()
-            self._tee = None
-
-    def _leave(self, left: Left) -> None:
-        if not self.ended.done():
-            self._ownership.left(self)
-            self.ended.set_result(left)
-
-    @property
-    def _claim(self) -> Claim:
-        operation, rule = self.operation, self.operation.rule
-        return Claim(
-            self._token, operation.fingerprint, operation.recipe, rule.name, rule.on_unknown, rule.lease, rule.ttl
-        )
-
-    @property
-    def _short(self) -> str:
-        return short_id(self.operation.record_id)
+LONGEST_BACK: Final = 10.0
+"""Seconds between two askings for a claim to be taken back, of which there may be very many."""
 
 
 class Ownership:
@@ -401,6 +38,8 @@ class Ownership:
         self.tokens = tokens
         self._executing: dict[str, Owner] = {}
         self._tasks: dict[asyncio.Task[None], Owner] = {}
+        self._later: set[asyncio.Task[None]] = set()
+        self._cut = False
 
     def executing(self, record_id: str) -> Owner | None:
         """The owner in this process, asked before the store is."""
@@ -409,10 +48,30 @@ class Ownership:
     def begin(self, operation: Operation, seen: Seen | None) -> Owner:
         """Enter the registry, and only then ask for the claim (or, with `seen`, for a take-over)."""
         owner = self._executing[operation.record_id] = Owner(self, operation, seen)
+        owner.draining = self._cut
         task = asyncio.ensure_future(owner.run())
         self._tasks[task] = owner
         task.add_done_callback(self._over)
         return owner
+
+    def take_back(self, record_id: str, asked: TakeBack, until: float) -> None:
+        """Ask for it until it is acknowledged, or `until` on this process's clock. Holds nothing of the request."""
+        task = asyncio.ensure_future(self._ask_back(record_id, asked, until))
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def _ask_back(self, record_id: str, asked: TakeBack, until: float) -> None:
+        pause = FIRST_PAUSE
+        while self.clock() < until:
+            try:
+                await self.store.take_back(record_id, asked)
+            except (StoreUnavailable, StoreAmbiguous):
+                await asyncio.sleep(pause * (1 + asked.token[0] / 255))
+                pause = min(pause * 2, LONGEST_BACK)
+            except StoreError:
+                return
+            else:
+                return
 
     def left(self, owner: Owner) -> None:
         """The owner does not execute any more."""
@@ -421,11 +80,12 @@ class Ownership:
 
     async def idle(self) -> None:
         """Return once nothing is executed in this process."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
+        while self._tasks or self._later:
+            await asyncio.wait([*self._tasks, *self._later])
 
     def cut(self) -> None:
         """The drain time is over: every execution stops, and records how far it came."""
+        self._cut = True
         for owner in list(self._tasks.values()):
             owner.cut()
 
@@ -434,9 +94,9 @@ class Ownership:
         left = list(self._tasks)
         if left:
             log.error("ends not recorded at exit", count=len(left), doing="their leases lapse, and they become unknown")
-        for task in left:
+        for task in (*left, *self._later):
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*left, *self._later, return_exceptions=True)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         owner = self._tasks.pop(task)

@@ -164,7 +164,7 @@ class Service:
         if not quiet.done():
             self._gateway.end_waits()
             self._ownership.cut()
-            await asyncio.wait([quiet], timeout=self._settings.store_timeout / 1000 + 1.0)
+            await asyncio.wait([quiet], timeout=3 * self._settings.store_timeout / 1000 + 1.0)
         quiet.cancel()
         await asyncio.gather(quiet, hurried, return_exceptions=True)
 

@@ -234,7 +234,7 @@ RULE = Table(
         ),
         Field("fresh_connection", Flag(), "true: never a reused upstream connection.", False),
         Field("max_request_body", size("1GiB", "8MiB"), "The largest request body; past it 413.", "8MiB"),
-        Field("max_response_body", size("1GiB", "8MiB"), "The largest answer that is kept for replays.", "8MiB"),
+        Field("max_response_body", size("256MiB", "8MiB"), "The largest answer that is kept for replays.", "8MiB"),
         Field(
             "replay_drop_headers",
             Listing(_header(), "headers"),

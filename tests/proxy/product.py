@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from fcntl import ioctl
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
+from termios import TIOCOUTQ
 
 from idemproxy.config import load_text
 from idemproxy.runtime import Service
 from idemproxy.stores.base import Store
 from idemproxy.stores.opening import open_store
-from tests.proxy.wire import Reply, Wire
+from tests.proxy.wire import Reply, Wire, eventually
 
 CREATED = (
     b'HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nX-Case: Kept\r\nContent-Length: 11\r\n\r\n{"id":"ch"}'
@@ -33,6 +35,11 @@ class Exchange:
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
+
+    async def delivered(self) -> None:
+        """Wait until the other side's kernel has everything that was sent."""
+        raw = self._writer.get_extra_info("socket")
+        await eventually(lambda: not any(ioctl(raw.fileno(), TIOCOUTQ, bytes(4))), "the delivery")
 
     def close(self) -> None:
         """End the connection with a FIN."""

@@ -29,7 +29,7 @@ async def behind(folder: Path, serve_: Serve, more: str = "", rules: str = RULE)
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await serve_(reader, writer, await reader.readuntil(b"\r\n\r\n"))
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()

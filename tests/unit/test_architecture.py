@@ -33,10 +33,11 @@ ARROWS: dict[str, frozenset[str]] = {
     "forwarding": frozenset({"idempotency", "http1", "proxy"}),
     "execution": frozenset({"idempotency", "http1", "proxy", "forwarding", "tee"}),
     "waiters": frozenset({"idempotency", "stores", "clocks"}),
-    "ownership": frozenset({"idempotency", "stores", "clocks", "execution", "forwarding", "observe", "tee"}),
+    "owner": frozenset({"idempotency", "stores", "clocks", "execution", "forwarding", "observe", "tee"}),
+    "ownership": frozenset({"idempotency", "stores", "clocks", "execution", "owner", "observe"}),
     "gateway": frozenset(
         {"idempotency", "http1", "proxy", "stores", "clocks", "observe"}
-        | {"execution", "forwarding", "ownership", "tee", "waiters"}
+        | {"execution", "forwarding", "owner", "ownership", "tee", "waiters"}
     ),
     # what stands on top
     "records": frozenset({"idempotency", "stores"}),
@@ -60,7 +61,7 @@ PURE = ("idempotency", "http1")
 IMPURE = frozenset(
     {"asyncio", "time", "random", "secrets", "socket", "ssl", "select", "datetime", "os", "uuid", "threading"}
 )
-LOGGERS = frozenset({"gateway", "ownership", "runtime", "observe"})
+LOGGERS = frozenset({"gateway", "owner", "ownership", "runtime", "observe"})
 NAMELESS = frozenset({"utils", "util", "helpers", "helper", "common", "misc"})
 MOST_LINES = 450
 

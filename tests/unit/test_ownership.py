@@ -8,17 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from idemproxy.errors import StoreAmbiguous, StoreUnavailable
-from idemproxy.execution import Answered, Delivery, Failed, Forward, Operation
-from idemproxy.http1.heads import AnswerHead, parse_request
+from idemproxy.errors import RecordUnreadable, StoreAmbiguous, StoreUnavailable
+from idemproxy.execution import Answered, Delivery, Failed, Forward, Operation, Streaming
+from idemproxy.http1.heads import AnswerHead, Chunked, parse_request
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition
 from idemproxy.idempotency.problems import Slug
-from idemproxy.idempotency.record import OnUnknown, Reason, State
+from idemproxy.idempotency.record import OnUnknown, Reason, State, Tombstone
 from idemproxy.idempotency.routes import Match, OnStoreFailure, Rule
-from idemproxy.ownership import Fenced, NotWon, Ownership, StoreDown
+from idemproxy.owner import TRIES_WHOLE, Fenced, NotWon, StoreDown
+from idemproxy.ownership import Ownership
 from idemproxy.stores.base import Claim, Claimed, Found, Missing, SettleRelease, TakeOver
 from idemproxy.stores.semantics import EMPTY
+from idemproxy.tee import BUFFERED, Tee
 from tests.stores.memory import MemoryStore
 
 ID = "ab" * 32
@@ -368,3 +370,75 @@ async def test_the_lease_is_renewed_while_the_owner_works(world: World) -> None:
             await asyncio.sleep(0.01)
     done.set()
     assert await owner.first == WHOLE[1]
+
+
+async def test_what_begins_after_the_drain_time_sends_nothing_and_frees_its_key(world: World) -> None:
+    world.ownership.cut()
+    owner = world.ownership.begin(operation(), None)
+    outcome = await owner.first
+    assert isinstance(outcome, Failed)
+    assert outcome.problem.slug is Slug.SHUTTING_DOWN
+    await world.ownership.idle()
+    assert world.sent == []
+    assert await world.store.get(ID) == Missing()
+
+
+@pytest.mark.parametrize("when", ["before it streams", "while it streams"])
+async def test_a_stream_whose_client_is_gone_is_not_held_back(world: World, when: str) -> None:
+    streaming = asyncio.Event()
+
+    async def stream(forward: Forward) -> tuple[Transition, Delivery]:
+        tee = Tee()
+        answer = Streaming(200, b"200 OK\r\n", Chunked(), tee)
+        forward.give(answer)
+        streaming.set()
+        for _ in range(5):
+            await tee.put(bytes(BUFFERED), 0)
+        tee.finish(b"")
+        return Complete(ANSWER), answer
+
+    world.respond = stream
+    owner = world.ownership.begin(operation(), None)
+    if when == "while it streams":
+        await streaming.wait()
+    owner.nobody()
+    async with asyncio.timeout(20):
+        await world.ownership.idle()
+    assert world.state() is State.COMPLETED
+
+
+async def test_a_record_that_cannot_be_read_is_never_nothing(world: World) -> None:
+    async def unreadable(command: str) -> None:
+        raise RecordUnreadable("written by another version")
+
+    world.store.after = unreadable
+    owner = world.ownership.begin(operation(replace(RULE, on_store_failure=OnStoreFailure.FAIL_OPEN)), None)
+    assert await owner.first == StoreDown()
+    async with asyncio.timeout(20):
+        await world.ownership.idle()
+    assert world.sent == []
+
+
+async def test_a_large_answer_that_the_store_does_not_take_becomes_a_tombstone(world: World) -> None:
+    large = Answer(201, b"201 Created\r\n", bytes(2 << 20))
+
+    async def respond(forward: Forward) -> tuple[Transition, Delivery]:
+        return Complete(large), Answered(large, "completed")
+
+    refused = 0
+
+    async def too_large(command: str) -> None:
+        nonlocal refused
+        if command == "complete" and refused < TRIES_WHOLE:
+            refused += 1
+            raise StoreUnavailable("too large")
+
+    world.respond = respond
+    world.store.before = too_large
+    owner = world.ownership.begin(operation(), None)
+    assert await owner.first == Answered(large, "completed")
+    async with asyncio.timeout(30):
+        await world.ownership.idle()
+    record = world.store.slots[ID].record
+    assert record is not None
+    assert record.answer == Tombstone(201)
