@@ -16,6 +16,7 @@ from idemproxy.errors import StartError
 from idemproxy.runtime import Service
 from idemproxy.stores.opening import open_store
 from tests.proxy.product import CREATED, sqlite
+from tests.proxy.wire import Wire
 
 
 class Files:
@@ -157,3 +158,48 @@ async def test_files_that_cannot_be_used_are_told_at_start(files: Files, tmp_pat
     with pytest.raises(StartError, match=r"absent\.pem.* cannot be used"):
         async with service(tmp_path, text):
             pass
+
+
+@pytest.mark.parametrize("path", ["/plain", "/v1/charges"])
+async def test_a_large_body_over_tls_arrives_whole_and_its_connection_is_not_used_again(
+    files: Files, tmp_path: Path, path: str
+) -> None:
+    """What is unsent on an encrypted connection cannot be seen: another request must not queue up behind it."""
+    body = bytes(range(256)) * 8192
+    connections = 0
+    got: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await asyncio.sleep(0.05)
+                got.append(await reader.readexactly(len(body)))
+                writer.write(CREATED)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context(*files.issue("api.test", "api")))
+    port = server.sockets[0].getsockname()[1]
+    settings = f"upstream: https://127.0.0.1:{port}\ntls: {{upstream: {{ca: {files.ca}, server_name: api.test}}}}\n"
+    rules = "routes: [{match: {path: /v1/charges}}]\n"
+    text = f"listen: 127.0.0.1:0\nstore: {sqlite(tmp_path)}\n{rules}{settings}"
+    loaded = load_text(text, "test.yaml", {})
+    store = await open_store(loaded.store, namespace="x", timeout_ms=5000)
+    running = Service(loaded, store)
+    try:
+        await running.start()
+        assert running.port is not None
+        for number in range(2):
+            async with await Wire.connect(running.port) as wire:
+                head = f"POST {path} HTTP/1.1\r\nHost: a\r\nIdempotency-Key: {number}\r\nContent-Length: {len(body)}\r\n\r\n"
+                await wire.send(head.encode() + body)
+                assert (await wire.answer(b"POST")).status == 201
+    finally:
+        await running.close()
+        await store.close()
+        server.close()
+    assert got == [body, body]
+    assert connections == 2
