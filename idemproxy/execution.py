@@ -13,7 +13,7 @@ from idemproxy.idempotency.messages import Answer, Fields, values
 from idemproxy.idempotency.operation import Free, LeaveUnknown, Transition, answered, broken, lost
 from idemproxy.idempotency.problems import Problem
 from idemproxy.idempotency.record import Reason, Tombstone
-from idemproxy.idempotency.routes import Rule
+from idemproxy.idempotency.routes import Rule, own_fields
 from idemproxy.proxy.answering import Answering
 from idemproxy.proxy.outcome import AnswerBroken, Lost, NotSent, Outgoing, Reuse, SentNoAnswer
 from idemproxy.proxy.tunnel import Switched
@@ -116,10 +116,11 @@ class Execution:
         add: Fields = ()
         if (name := rule.attempt_header) is not None:
             drop, add = drop | {name.lower()}, ((name, b"%d" % forward.attempt),)
+        trailers = trailer_lines(operation.trailers, own_fields(rule)) if operation.trailers else b""
         return Outgoing(
             head=request_head(operation.head, operation.peer, self._forwarding.hop, drop=drop, add=add),
             method=operation.head.method,
-            body=whole_body(operation.head, operation.body, operation.trailers),
+            body=whole_body(operation.head, operation.body, trailers),
             patience=self._forwarding.patience,
             guard=forward.guard,
             reuse=Reuse.FRESH if rule.fresh_connection else Reuse.POOLED,

@@ -224,7 +224,7 @@ def _interim(incoming: Incoming, head: AnswerHead) -> None:
 async def _sendable(incoming: Incoming) -> bytes | AsyncGenerator[bytes, None] | None:
     """The request's body. One that is here already leaves with its head."""
     if incoming.body_came:
-        return whole_body(incoming.head, await incoming.body(MAX_LENGTH), incoming.trailers)
+        return whole_body(incoming.head, await incoming.body(MAX_LENGTH), trailer_lines(incoming.trailers))
     return _body(incoming)
 
 
@@ -244,19 +244,19 @@ async def _body(incoming: Incoming) -> AsyncGenerator[bytes, None]:
             assert_never(other)
 
 
-def trailer_lines(trailers: Fields) -> bytes:
-    """Trailer fields as lines, without those that no trailer may carry (FORWARDING.md, point 6)."""
-    return field_lines(forwardable_trailers(trailers, frozenset())) if trailers else b""
+def trailer_lines(trailers: Fields, guarded: frozenset[bytes] = frozenset()) -> bytes:
+    """Trailer fields as lines, without those that no trailer may carry, and `guarded` (FORWARDING.md, point 6)."""
+    return field_lines(forwardable_trailers(trailers, guarded)) if trailers else b""
 
 
-def whole_body(head: RequestHead, body: bytes, trailers: Fields) -> bytes | None:
-    """A body that was read whole, framed as it came."""
+def whole_body(head: RequestHead, body: bytes, trailers: bytes) -> bytes | None:
+    """A body that was read whole, framed as it came; `trailers` are lines."""
     match head.framing:
         case NoBody():
             return None
         case Length():
             return body
         case Chunked():
-            return (chunk(body) if body else b"") + last_chunk(trailer_lines(trailers))
+            return (chunk(body) if body else b"") + last_chunk(trailers)
         case other:
             assert_never(other)

@@ -38,7 +38,7 @@ from idemproxy.idempotency.operation import (
     still_in_flight,
 )
 from idemproxy.idempotency.problems import Problem, Slug, render, status_of
-from idemproxy.idempotency.routes import HeaderScope, Rule
+from idemproxy.idempotency.routes import Rule, own_fields
 from idemproxy.owner import Fenced, Left, NotWon, Outcome, Owner, Seen, StoreDown
 from idemproxy.ownership import Ownership
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
@@ -86,7 +86,7 @@ class Gateway:
         clock: Clock,
     ) -> None:
         self._routes = RouteTable(rules)
-        self._guarded = {rule.name: _guarded(rule) for rule in rules}
+        self._guarded = {rule.name: own_fields(rule) for rule in rules}
         self._namespace = namespace
         self._docs_url = docs_url
         self._forwarding = forwarding
@@ -392,12 +392,6 @@ def _without(answer: Answer, rule: Rule) -> Answer:
 def _store_down(rule: Rule) -> Refuse:
     detail = "The store that remembers operations cannot be reached. Nothing was executed: send the same request again with the same key."
     return Refuse(Problem(Slug.STORE_UNAVAILABLE, detail, rule.retry_after))
-
-
-def _guarded(rule: Rule) -> frozenset[bytes]:
-    """The fields that make a request what it is to a rule: a `Connection` field must not make them vanish."""
-    scope = {part.name for part in rule.scope if isinstance(part, HeaderScope)}
-    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *(name for name, _ in rule.match.headers)})
 
 
 def _line(given: Given, rule: Rule) -> dict[str, object]:

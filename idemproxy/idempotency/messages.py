@@ -12,7 +12,8 @@ Fields = tuple[Field, ...]
 
 def values(fields: Fields, name: bytes) -> list[bytes]:
     """The values of every field called `name` (given in lower case), in order."""
-    return [value for found, value in fields if found.lower() == name]
+    size = len(name)
+    return [value for found, value in fields if len(found) == size and found.lower() == name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,3 +121,9 @@ class Rule:
     max_response_body: int = 8 << 20
     replay_drop_headers: frozenset[bytes] = frozenset()
     problem_status: Mapping[Slug, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def own_fields(rule: Rule) -> frozenset[bytes]:
+    """The header fields that make a request what it is to a rule, in lower case: nothing on the way may make one vanish, or slip one in."""
+    scope = {part.name for part in rule.scope if isinstance(part, HeaderScope)}
+    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *(name for name, _ in rule.match.headers)})

@@ -171,7 +171,11 @@ class Done:
 ClaimFact = Claimed | Found | Locked | Dead
 TakeOverFact = Claimed | Found | Missing | Dead
 RenewFact = Renewed | Found | Missing | Locked | Dead
+"""What `Found` holds here may lack its answer (None), where it is large: the rest is right."""
+
 EndFact = Done | Found | Missing | Locked | Dead
+"""As of a renewal: what `Found` holds may lack its answer."""
+
 LookFact = Found | Missing | Locked
 
 

@@ -15,11 +15,12 @@ and evicts. Without `+scan +getrange` everything works but the list of records.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import assert_never, cast
 
 import hiredis
 
+from idemproxy.errors import StoreUnavailable
 from idemproxy.idempotency.record import Reason, State
 from idemproxy.stores import redis_scripts as scripts
 from idemproxy.stores.base import (
@@ -28,6 +29,7 @@ from idemproxy.stores.base import (
     ClaimFact,
     Completion,
     EndFact,
+    Found,
     LookFact,
     MarkUnknown,
     Page,
@@ -48,12 +50,15 @@ from idemproxy.stores.redis_errors import meaning
 from idemproxy.stores.redis_link import Link
 from idemproxy.stores.redis_listener import listen
 from idemproxy.stores.redis_scan import Scan
-from idemproxy.stores.redis_scripts import Fact, Script, fact_of, number
+from idemproxy.stores.redis_scripts import MOST_BYTES, Abridged, Fact, Script, fact_of, number
 from idemproxy.stores.redis_wire import bulk
 from idemproxy.stores.semantics import state_of
 
-_LARGE = 64 * 2**10
-"""Bytes: a command past them goes over a connection of its own, so that small ones do not wait behind it."""
+_TURNS = 3
+"""How often a command is asked whose record is gone each time when its answer is fetched."""
+
+_HOWEVER_LARGE = number(2**40)
+"""Bytes: no record is as large."""
 
 _NOWHERE = "0" * 64
 """An id that no operation has: asked for at start, to see that scripts may be run."""
@@ -61,8 +66,9 @@ _NOWHERE = "0" * 64
 
 class RedisStore:
     """Records in a Redis server. `url` is `redis://[user:password@]host[:port][/database]`, `rediss://` (TLS) or
-    `unix:///path?db=0`, with query parameters as redis-py has them (`ssl_ca_certs`, `ssl_cert_reqs`). No command takes longer than
-    `timeout_ms`. Raises ConfigError for an address that cannot be used."""
+    `unix:///path?db=0`, with query parameters as redis-py has them (`ssl_ca_certs`, `ssl_cert_reqs`). A command has `timeout_ms` to
+    connect, where there is no connection, and as long to be answered; a large answer has one second a MiB more, to be sent or to be
+    fetched. Raises ConfigError for an address that cannot be used."""
 
     def __init__(self, url: str, *, namespace: str, timeout_ms: int) -> None:
         self._address = Address(url, timeout_ms / 1000)
@@ -78,7 +84,7 @@ class RedisStore:
     async def claim(self, record_id: str, claim: Claim) -> ClaimFact:
         made = scripts.template(claim)
         asked = (claim.token, number(claim.lease), number(claim.ttl), made)
-        return cast(ClaimFact, await self._run(scripts.CLAIM, record_id, *asked))
+        return cast(ClaimFact, await self._whole(scripts.CLAIM, record_id, *asked))
 
     async def take_over(self, record_id: str, take_over: TakeOver) -> TakeOverFact:
         asked = (
@@ -88,11 +94,11 @@ class RedisStore:
             number(take_over.lease),
             number(take_over.ttl),
         )
-        return cast(TakeOverFact, await self._run(scripts.TAKE_OVER, record_id, *asked))
+        return cast(TakeOverFact, await self._whole(scripts.TAKE_OVER, record_id, *asked))
 
     async def renew(self, record_id: str, renewal: Renewal) -> RenewFact:
         asked = (renewal.token, number(renewal.lease), number(renewal.ttl))
-        return cast(RenewFact, await self._run(scripts.RENEW, record_id, *asked))
+        return cast(RenewFact, await self._brief(scripts.RENEW, record_id, *asked))
 
     async def complete(self, record_id: str, completion: Completion) -> EndFact:
         asked = (
@@ -138,7 +144,7 @@ class RedisStore:
         return cast(EndFact, await self._end(scripts.SETTLE, record_id, *asked))
 
     async def get(self, record_id: str) -> LookFact:
-        return cast(LookFact, await self._run(scripts.LOOK, record_id))
+        return cast(LookFact, await self._whole(scripts.LOOK, record_id, number(MOST_BYTES)))
 
     async def watch(self, wake: Callable[[str | None], None], listening: Callable[[], None]) -> None:
         await listen(self._address, self._channel, wake, listening)
@@ -154,15 +160,43 @@ class RedisStore:
         await asyncio.gather(self._link.close(), self._large.close())
 
     async def _end(self, script: Script, record_id: str, *arguments: bytes) -> Fact:
-        return await self._run(script, record_id, self._channel, record_id.encode(), *arguments)
+        return await self._brief(script, record_id, self._channel, record_id.encode(), *arguments)
 
-    async def _run(self, script: Script, record_id: str, *arguments: bytes) -> Fact:
+    async def _brief(self, script: Script, record_id: str, *arguments: bytes) -> Fact:
+        """For who has no use for the answer of what is found."""
+        told = await self._run(script, record_id, *arguments)
+        return told.found if isinstance(told, Abridged) else told
+
+    async def _whole(self, script: Script, record_id: str, *arguments: bytes) -> Fact:
+        """With the answer of what is found. A record that has changed when its answer comes says nothing of what was asked: then
+        it is asked again."""
+        for _ in range(_TURNS):
+            told = await self._run(script, record_id, *arguments)
+            if not isinstance(told, Abridged):
+                return told
+            seen = told.found.record
+            match await self._fetch(record_id, told.size):
+                case Found(record) as fact if (record.token, record.version) == (seen.token, seen.version):
+                    return fact
+        raise StoreUnavailable(f"{self._address} holds a record that changes each time while its answer is fetched")
+
+    def _run(self, script: Script, record_id: str, *arguments: bytes) -> Awaitable[Fact | Abridged]:
+        rest = self._rest(record_id, *arguments)
+        if len(rest) < MOST_BYTES:
+            return self._ask(self._link, script, rest, 0)
+        return self._ask(self._large, script, rest, len(rest))
+
+    def _fetch(self, record_id: str, size: int) -> Awaitable[Fact | Abridged]:
+        return self._ask(self._large, scripts.LOOK, self._rest(record_id, _HOWEVER_LARGE), size)
+
+    def _rest(self, record_id: str, *arguments: bytes) -> bytes:
         name = record_id.encode()
-        rest = self._keys % (name, name) + bulk(*arguments)
-        link = self._link if len(rest) < _LARGE else self._large
-        reply = await link.ask(script.by_digest + rest)
+        return self._keys % (name, name) + bulk(*arguments)
+
+    async def _ask(self, link: Link, script: Script, rest: bytes, size: int) -> Fact | Abridged:
+        reply = await link.ask(script.by_digest + rest, size)
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-            reply = await link.ask(script.by_text + rest)
+            reply = await link.ask(script.by_text + rest, size)
         if isinstance(reply, hiredis.ReplyError):
             raise meaning(str(self._address), str(reply))
         return fact_of(reply)

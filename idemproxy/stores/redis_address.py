@@ -24,7 +24,7 @@ class Address:
 
     def __init__(self, url: str, limit: float) -> None:
         self.limit = limit
-        """Seconds for a connection to come about, and for each reply."""
+        """Seconds for a connection to come about, and for each reply; a large one has longer."""
         self._tls: ssl.SSLContext | None = None
         try:
             members = dict(parse_url(url))
@@ -97,8 +97,7 @@ class Address:
 
     async def _ask(self, wire: Wire, *words: str) -> None:
         """The server's text may quote the command, with its password: only its code is passed on."""
-        deadline = asyncio.get_running_loop().time() + self.limit
-        reply = await wire.ask(command(*(word.encode() for word in words)), deadline)
+        reply = await wire.ask(command(*(word.encode() for word in words)), self.limit)
         if not isinstance(reply, hiredis.ReplyError):
             return
         code = code_of(str(reply))

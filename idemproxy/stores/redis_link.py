@@ -29,13 +29,13 @@ class Link:
         self._not_before = 0.0
         self._retired: set[Wire] = set()
 
-    async def ask(self, command: bytes) -> Replied:
-        """The reply, which may be an error of the server. Raises StoreUnavailable, StoreAmbiguous."""
-        deadline = asyncio.get_running_loop().time() + self._address.limit
+    async def ask(self, command: bytes, size: int = 0) -> Replied:
+        """The reply, which may be an error of the server. `size` is as in Wire.ask. The time limit holds for the connecting, where
+        there is no connection, and then anew for the reply. Raises StoreUnavailable, StoreAmbiguous."""
         wire = self._wire
         if wire is None or not wire.open:
             wire = await self._connected()
-        reply = await wire.ask(command, deadline)
+        reply = await wire.ask(command, self._address.limit, size)
         if isinstance(reply, hiredis.ReplyError) and code_of(str(reply)) in TURNED_AWAY:
             self._retire(wire)
         return reply

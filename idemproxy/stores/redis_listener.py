@@ -49,6 +49,6 @@ async def listen(
 
 
 async def _ask(feed: _Feed, address: Address, line: bytes) -> None:
-    reply = await feed.ask(line, asyncio.get_running_loop().time() + address.limit)
+    reply = await feed.ask(line, address.limit)
     if isinstance(reply, hiredis.ReplyError):
         raise meaning(str(address), str(reply))

@@ -28,6 +28,19 @@ from idemproxy.stores.redis_wire import Reply, bulk
 
 Fact = Claimed | Found | Missing | Locked | Dead | Renewed | Done
 
+
+@dataclass(frozen=True, slots=True)
+class Abridged:
+    """Found, without the answer, which is too large for the connection of the small commands. `size` is bytes of the whole record."""
+
+    found: Found
+    size: int
+
+
+MOST_BYTES = 64 * 2**10
+"""Of a command or a record: a larger one goes over a connection of its own, so that small ones do not wait behind it. As in
+prelude.lua."""
+
 _FOLDER = Path(__file__).parent / "scripts"
 
 
@@ -58,7 +71,7 @@ FINISH = _script("finish", 10, "ending")
 RELEASE = _script("release", 4, "ending")
 TAKE_BACK = _script("take_back", 5, "ending")
 SETTLE = _script("settle", 8, "ending")
-LOOK = _script("look", 0)
+LOOK = _script("look", 1)
 
 _KEPT = 2
 _ANSWER = struct.Struct(">HIH")
@@ -129,7 +142,7 @@ NO_ANSWER = (b"0", bytes(_ANSWER.size), b"")
 
 
 _MISSING, _DEAD_TOKEN = Missing(), Dead()
-_FACTS: dict[object, Callable[[list[Any]], Fact]] = {
+_FACTS: dict[object, Callable[[list[Any]], Fact | Abridged]] = {
     1: lambda reply: Claimed(reply[1], reply[2]),
     2: lambda reply: Found(decode(reply[1]), reply[2]),
     3: lambda _: _MISSING,
@@ -137,11 +150,12 @@ _FACTS: dict[object, Callable[[list[Any]], Fact]] = {
     5: lambda _: _DEAD_TOKEN,
     6: lambda reply: Renewed(reply[1]),
     7: lambda reply: Done(State(reply[1])),
+    8: lambda reply: Abridged(Found(decode(reply[1]), reply[2]), reply[3]),
 }
 """By the codes of prelude.lua."""
 
 
-def fact_of(reply: Reply) -> Fact:
+def fact_of(reply: Reply) -> Fact | Abridged:
     """What a script answered: a code, then the members of the fact. Raises RecordUnreadable, and StoreAmbiguous for an answer that
     no script of ours gives."""
     make = _FACTS.get(reply[0]) if isinstance(reply, list) and reply else None

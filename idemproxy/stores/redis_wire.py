@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections import deque
 from enum import Enum
+from itertools import chain
 from typing import NamedTuple, cast
 
 import hiredis
@@ -18,6 +22,12 @@ Replied = Reply | hiredis.ReplyError
 
 _GRACE = 0.02
 """Seconds for a loop that was itself held up to read what has come meanwhile, before a reply counts as missing."""
+
+LEAST_RATE = 2**20
+"""Bytes a second that a line is expected to carry."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""For SO_LINGER: what has not left the machine is thrown away when the socket is closed."""
 
 
 def bulk(*arguments: bytes) -> bytes:
@@ -38,6 +48,7 @@ class _Life(Enum):
 
 class _Asked(NamedTuple):
     command: bytes
+    size: int
     deadline: float
     reply: asyncio.Future[Replied]
 
@@ -57,6 +68,8 @@ class Wire(asyncio.Protocol):
         self._paused = False
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
+        self._backlog = 0
         self._why = f"{name} closed the connection"
         self._life = _Life.OPEN
         self.gone: asyncio.Future[None] = self._loop.create_future()
@@ -69,18 +82,22 @@ class Wire(asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------------------------------- asking
 
-    def ask(self, command: bytes, deadline: float) -> asyncio.Future[Replied]:
-        """The server's reply, by `deadline` on the loop's clock. Raises StoreUnavailable, StoreAmbiguous."""
+    def ask(self, command: bytes, limit: float, size: int = 0) -> asyncio.Future[Replied]:
+        """The server's reply, within `limit` seconds. `size` is of a large command, and of its reply, in bytes: the time that they
+        take at LEAST_RATE, with those that were asked before and are not answered yet, is allowed besides. Raises StoreUnavailable,
+        StoreAmbiguous."""
         reply: asyncio.Future[Replied] = self._loop.create_future()
         if self._life is not _Life.OPEN:
             reply.set_exception(StoreUnavailable(self._why))
             return reply
-        self._queue.append(_Asked(command, deadline, reply))
+        self._backlog += size
+        deadline = self._loop.time() + limit + self._backlog / LEAST_RATE
+        self._queue.append(_Asked(command, size, deadline, reply))
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
-        if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._due)
+        if self._timer is None or deadline < self._due_at:
+            self._wake_at(deadline)
         return reply
 
     def _flush(self) -> None:
@@ -88,6 +105,7 @@ class Wire(asyncio.Protocol):
         if self._paused or self._transport is None:
             return
         asked = [one for one in self._queue if not one.reply.done()]
+        self._backlog -= sum(one.size for one in self._queue if one.reply.done())
         self._queue.clear()
         if asked:
             self._written.extend(asked)
@@ -96,23 +114,28 @@ class Wire(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------------------------- time limit
 
-    def _oldest(self) -> _Asked | None:
-        if self._written:
-            return self._written[0]
-        return self._queue[0] if self._queue else None
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._due_at = self._loop.call_at(when, self._due), when
+
+    def _earliest(self) -> _Asked | None:
+        """The command whose deadline comes first: a small one may come before a large one that was asked earlier."""
+        return min(chain(self._written, self._queue), key=lambda one: one.deadline, default=None)
 
     def _due(self) -> None:
         self._timer = None
-        oldest = self._oldest()
-        if oldest is None:
+        earliest = self._earliest()
+        if earliest is None:
             return
-        if oldest.deadline > self._loop.time():
-            self._timer = self._loop.call_at(oldest.deadline, self._due)
+        if earliest.deadline > self._loop.time():
+            self._wake_at(earliest.deadline)
         else:
-            self._timer = self._loop.call_later(_GRACE, self._overdue, oldest)
+            # No command that is asked meanwhile puts it off.
+            self._timer, self._due_at = self._loop.call_later(_GRACE, self._overdue, earliest), float("-inf")
 
     def _overdue(self, asked: _Asked) -> None:
-        if self._oldest() is asked:
+        if self._earliest() is asked:
             self.drop(f"{self._name} did not answer in time")
         else:
             self._due()
@@ -120,12 +143,20 @@ class Wire(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------------------- the end
 
     def drop(self, why: str) -> None:
-        """End the connection now. Every command on it fails, with `why` as the message."""
+        """End the connection now. Every command on it fails, with `why` as the message; those that have not left the machine yet are
+        not sent any more, so that they are not applied later."""
+        abandoned = bool(self._written)
         if self._life is not _Life.OVER:
             self._why = why
             self._fail()
-        if self._transport is not None:
-            self._transport.abort()
+        if self._transport is None or self.gone.done():
+            return
+        raw = self._transport.get_extra_info("socket")
+        if abandoned and raw is not None:
+            # Under TLS the socket may be closed a turn before this is told of it.
+            with contextlib.suppress(OSError):
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
 
     def retire(self) -> None:
         """No command is asked any more; the connection ends when the last reply is in."""
@@ -135,7 +166,7 @@ class Wire(asyncio.Protocol):
             self._end_if_retired()
 
     def _end_if_retired(self) -> None:
-        if self._life is _Life.RETIRED and self._oldest() is None:
+        if self._life is _Life.RETIRED and not self._written and not self._queue:
             self.drop(self._why)
 
     def _fail(self) -> None:
@@ -192,6 +223,7 @@ class Wire(asyncio.Protocol):
             self.drop(f"{self._name} sent a reply that nobody asked for")
             return
         asked = self._written.popleft()
+        self._backlog -= asked.size
         if not asked.reply.done():
             asked.reply.set_result(reply)
         self._end_if_retired()

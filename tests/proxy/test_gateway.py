@@ -551,6 +551,16 @@ async def test_expect_is_not_accepted_for_a_body_that_is_too_large(product: Prod
     assert not product.api.requests
 
 
+async def test_a_trailer_cannot_slip_in_what_the_rule_reads(tmp_path: Path) -> None:
+    rules = RULE + "    key: {header: X-Token}\n    scope: ['header:X-Caller']\n"
+    async with serving(sqlite(tmp_path), rules=rules) as product:
+        await product.ask(
+            b"POST /v1/charges HTTP/1.1\r\nHost: a\r\nX-Token: k\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"1\r\na\r\n0\r\nX-Token: other\r\nx-caller: root\r\nX-Sum: 1\r\n\r\n"
+        )
+        assert product.api.requests[0].raw.endswith(b"\r\n0\r\nX-Sum: 1\r\n\r\n")
+
+
 async def test_replay_drop_headers(tmp_path: Path) -> None:
     async with serving(sqlite(tmp_path), rules=RULE + "    replay_drop_headers: [X-Case]\n") as product:
         first, again = await product.ask(post()), await product.ask(post())

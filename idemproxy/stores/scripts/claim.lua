@@ -13,7 +13,7 @@ if not raw then
     if locked_by_other(token) then return without_record() end
     return own(first(1, 1), lease)
 end
-if unreadable(raw) then return {FOUND, raw, 0} end
+if unreadable(raw) then return found(raw) end
 if token_of(raw) == token then return again(raw, lease, ttl) end
 if state_of(raw) ~= RELEASED then return found(raw) end
 local r = parse(raw)

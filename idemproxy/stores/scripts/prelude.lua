@@ -4,11 +4,13 @@
 
 local RECORD, LOCK = KEYS[1], KEYS[2]
 local PROCESSING, COMPLETED, FAILED, UNKNOWN, RELEASED = 1, 2, 3, 4, 5
-local CLAIMED, FOUND, MISSING, LOCKED, DEAD, RENEWED, DONE = 1, 2, 3, 4, 5, 6, 7
+local CLAIMED, FOUND, MISSING, LOCKED, DEAD, RENEWED, DONE, ABRIDGED = 1, 2, 3, 4, 5, 6, 7, 8
 local RELEASED_AFTER_SEND = 8
 local MAY_HAVE_RUN = 1
 local NO_ANSWER = string.rep('\0', 8)
 local HEAD_BYTES = 102
+-- A record that is larger is given without its answer, so that no small reply waits behind it.
+local MOST_BYTES = 65536
 local FIELDS = '>BBBBI4I8I8I8I8c16'
 
 local now
@@ -73,8 +75,16 @@ local function locked_by_other(token)
     return lease_left() > 0 and redis.call('GET', LOCK) ~= token
 end
 
-local function found(raw)
-    return {FOUND, raw, state_of(raw) == PROCESSING and lease_left() or 0}
+local function without_answer(raw)
+    local rule_bytes, recipe_bytes = struct.unpack('>I2I2', raw, 91)
+    local flags = string.char(raw:byte(4) % 2)
+    return raw:sub(1, 3) .. flags .. raw:sub(5, 94) .. NO_ANSWER .. raw:sub(103, HEAD_BYTES + rule_bytes + recipe_bytes)
+end
+
+local function found(raw, most)
+    local left = state_of(raw) == PROCESSING and lease_left() or 0
+    if #raw <= (most or MOST_BYTES) then return {FOUND, raw, left} end
+    return {ABRIDGED, without_answer(raw), left, #raw}
 end
 
 local function refused(raw, token)

@@ -4,7 +4,7 @@ local KEPT = 2
 
 local raw = redis.call('GET', RECORD)
 if not raw then return without_record() end
-if unreadable(raw) then return {FOUND, raw, 0} end
+if unreadable(raw) then return found(raw) end
 if state_of(raw) == RELEASED then return {MISSING} end
 if version_of(raw) ~= seen_version or (state_of(raw) == PROCESSING and lease_left() > 0) then return found(raw) end
 if act == 'delete' then

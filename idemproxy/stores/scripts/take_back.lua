@@ -9,7 +9,7 @@ if not raw then
     leave(r)
     return {MISSING}
 end
-if unreadable(raw) then return {FOUND, raw, 0} end
+if unreadable(raw) then return found(raw) end
 local r = parse(raw)
 local kept = math.max(lease, r.expires - now)
 if r.token == token then
