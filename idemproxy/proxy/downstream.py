@@ -182,6 +182,10 @@ class Downstream(asyncio.Protocol):
             more = bytes(buffer)
             buffer.clear()
             buffer += incoming.feed(more)
+            if (fault := incoming.malformed) is not None:
+                self._incoming = None
+                self._turn_away(400, f"The request's body is malformed: {fault}.")
+                return
         if buffer:
             self._hold_back(incoming)
         if self._eof:

@@ -162,6 +162,11 @@ class Incoming:
         finally:
             self._waiting = False
 
+    @property
+    def malformed(self) -> BadBody | None:
+        """What is wrong with the body that came so far."""
+        return self._fault if isinstance(self._fault, BadBody) else None
+
     # ------------------------------------------------------------------------------------------------------------ its answer
 
     @property
