@@ -215,16 +215,34 @@ async def test_a_body_of_just_the_limit_is_taken(start: Start) -> None:
 
 
 async def test_a_malformed_body_is_told_and_the_connection_ends(start: Start) -> None:
+    begun = asyncio.Event()
+
     async def serve(incoming: Incoming) -> None:
+        begun.set()
         with pytest.raises(BadBody):
             await incoming.body(100)
         await incoming.answer(ok(b"bad"))
 
     wire = await (await start(serve)).connect()
-    await wire.send(CHUNKED.replace(b"2\r\nde", b"zz\r\nde") + GET)
+    malformed = CHUNKED.replace(b"2\r\nde", b"zz\r\nde") + GET
+    end = malformed.index(b"\r\n\r\n") + 4
+    await wire.send(malformed[:end])
+    await begun.wait()
+    await wire.send(malformed[end:])
     reply = await wire.answer()
     assert (reply.body, reply.values(b"connection")) == (b"bad", [b"close"])
     assert await wire.until_eof() == b"", "what follows a malformed body is no request"
+
+
+async def test_a_body_that_is_malformed_when_it_comes_with_its_head_is_not_served(start: Start) -> None:
+    async def serve(incoming: Incoming) -> None:
+        raise AssertionError("served")
+
+    wire = await (await start(serve)).connect()
+    await wire.send(CHUNKED.replace(b"2\r\nde", b"zz\r\nde") + GET)
+    reply = await wire.answer()
+    assert (reply.status, reply.values(b"connection")) == (400, [b"close"])
+    assert await wire.until_eof() == b""
 
 
 async def test_a_malformed_or_too_large_body_that_the_server_does_not_handle_is_refused(start: Start) -> None:
