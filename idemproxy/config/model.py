@@ -328,7 +328,12 @@ TOP = Table(
         Field("admin", OrNull(_ADDRESS), "Where health is asked for; left out: nowhere.", None),
         Field("namespace", _NAME, "Separates products that share a store.", "default"),
         Field("upstream_timeouts", TIMEOUTS, "Time limits towards the upstream; 0 turns one off."),
-        Field("store_timeout", duration("1ms", "1m", "1s"), "How long the store may take to answer.", "1s"),
+        Field(
+            "store_timeout",
+            duration("1ms", "1m", "1s"),
+            "How long the store may take to answer; for large answers a second more a MiB.",
+            "1s",
+        ),
         Field(
             "drain_timeout", duration("1ms", "1h", "25s"), "How long a shutdown waits for requests in flight.", "25s"
         ),

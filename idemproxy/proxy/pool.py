@@ -40,6 +40,7 @@ class Pool(Generic[C]):
         self._idle: list[Idle[C]] = []
         self._drop = drop
         self._clock = clock
+        self._closed = False
 
     @property
     def full(self) -> bool:
@@ -65,14 +66,24 @@ class Pool(Generic[C]):
         """Keep a connection whose exchange is over; `limit` is the upstream's own, in seconds, where it named one."""
         now = self._clock()
         seconds = self._limits.idle if limit is None else min(self._limits.idle, limit - HASTE)
-        if seconds <= 0:
+        if seconds <= 0 or self._closed:
             self._drop(connection)
             return
         while self._idle and self._idle[0].until <= now:
             self._drop(self._idle.pop(0).connection)
         self._idle.append(Idle(connection, now + seconds))
 
+    def sweep(self) -> float | None:
+        """Drop those past their time. Gives the seconds until the next one is, None where none is left."""
+        now = self._clock()
+        old = [idle.connection for idle in self._idle if idle.until <= now]
+        self._idle = [idle for idle in self._idle if idle.until > now]
+        for connection in old:
+            self._drop(connection)
+        return min((idle.until - now for idle in self._idle), default=None)
+
     def close(self) -> None:
-        """Drop every connection."""
+        """Drop every connection, and each one that would be kept from now on."""
+        self._closed = True
         while self._idle:
             self._drop(self._idle.pop().connection)

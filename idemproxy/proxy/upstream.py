@@ -47,7 +47,12 @@ __all__ = ["Answering", "Upstream"]
 
 HAPPY_EYEBALLS: Final = 0.25
 PIECE: Final = 16_384
-"""Bytes of a body that are given to an encrypted connection at once."""
+"""Bytes of a body that are given to a transport at once. What it holds leaves without the guard being asked again, also after the process
+was stopped for an hour: so it never holds a large body."""
+WATCH: Final = 0.01
+"""Seconds between two looks at the guard while the transport holds bytes."""
+SWEEP: Final = 0.1
+"""The least seconds between two looks for idle connections past their time."""
 
 
 class _Guarded(Exception):
@@ -62,6 +67,7 @@ class Upstream:
         self._limits = limits
         self._pool: Pool[UpstreamSocket] = Pool(limits, UpstreamSocket.drop, clock)
         self._queue: deque[asyncio.Future[None]] = deque()
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def exchange(self, outgoing: Outgoing) -> NotSent | SentNoAnswer | Answering | Switched:
         """Send a request and wait for its answer's head. Cancelled, it drops its connection. Raises BadBody where the body that was to
@@ -78,7 +84,8 @@ class Upstream:
             return connection
         connection.placed = True
         if outgoing.guard is not None and not outgoing.guard():
-            self._keep(connection, None)
+            connection.drop()
+            self._vacate(connection)
             return NotSent(Unsent.GUARD, "the lease may have lapsed before the first byte")
         kept = False
         try:
@@ -106,15 +113,27 @@ class Upstream:
         self._vacate(connection)
 
     def close(self) -> None:
-        """Drop every idle connection."""
+        """Drop every idle connection, and from now on each one whose exchange is over."""
         self._pool.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
 
     def _keep(self, connection: UpstreamSocket, limit: float | None) -> None:
         if connection.quiet:
+            connection.rest()
             self._pool.keep(connection, limit)
+            if self._sweeper is None:
+                self._sweep()
         else:
             connection.drop()
         self._vacate(connection)
+
+    def _sweep(self) -> None:
+        """Those past their time go though nobody asks for them. One timer for all of them, armed while there are any."""
+        after = self._pool.sweep()
+        loop = asyncio.get_running_loop()
+        self._sweeper = None if after is None else loop.call_later(max(after, SWEEP), self._sweep)
 
     def _vacate(self, connection: UpstreamSocket) -> None:
         """Its place is free, once."""
@@ -161,18 +180,26 @@ class Upstream:
         if outgoing.reuse is Reuse.POOLED:
             while (connection := self._pool.take()) is not None:
                 if connection.usable:
+                    connection.work()
                     return connection
                 connection.drop()
         self._pool.make_room()
         try:
             async with asyncio.timeout(outgoing.patience.connect or None):
-                return await self._connect()
+                connection = await self._connect()
         except TimeoutError:
             return NotSent(Unsent.TIMEOUT, "no connection in time")
         except ssl.SSLError as error:
             return NotSent(Unsent.TLS, f"TLS: {error.reason or 'failed'}")
         except OSError as error:
             return NotSent(Unsent.UNREACHABLE, error.strerror or "cannot be reached")
+        except UnicodeError:
+            return NotSent(Unsent.UNREACHABLE, "not a name that can be resolved")
+        # Under TLS, what waits in the kernel may be the handshake's own: session tickets.
+        if connection.quiet if connection.tls else connection.usable:
+            return connection
+        connection.drop()
+        return NotSent(Unsent.UNREACHABLE, "the upstream closed the new connection at once")
 
     async def _connect(self) -> UpstreamSocket:
         loop, origin = asyncio.get_running_loop(), self._origin
@@ -200,20 +227,21 @@ class _Exchange:
         self._connection = connection
         self._outgoing = outgoing
         self._answer_by: float | None = None
+        self._written = False
+        self._began = False
 
     async def run(self) -> SentNoAnswer | Answering | Switched:
         """The first bytes are written before anything is awaited: the guard was asked just now."""
-        body = self._outgoing.body
+        body, transport = self._outgoing.body, self._connection.transport
         sending: asyncio.Task[None] | None = None
-        if isinstance(body, bytes) and self._large_over_tls:
-            body = _pieces(body)
-        if body is None or isinstance(body, bytes):
-            self._connection.transport.write(self._outgoing.head + (body or b""))
+        if body is None or (isinstance(body, bytes) and len(body) <= PIECE):
+            transport.write(self._outgoing.head + (body or b""))
+            self._written = True
             if self._connection.unsent:
-                sending = asyncio.ensure_future(self._flush())
+                sending = asyncio.ensure_future(self._drain())
         else:
-            self._connection.transport.write(self._outgoing.head)
-            sending = asyncio.ensure_future(self._send(body))
+            transport.write(self._outgoing.head)
+            sending = asyncio.ensure_future(self._send(_pieces(body) if isinstance(body, bytes) else body))
         if sending is not None:
             sending.add_done_callback(lambda _: self._connection.wake())
         try:
@@ -229,27 +257,37 @@ class _Exchange:
         body = self._outgoing.body
         return self._connection.tls and body is not None and not (isinstance(body, bytes) and len(body) <= PIECE)
 
-    async def _flush(self) -> None:
-        """What the kernel did not take at once goes out piece by piece: the guard watches it."""
+    async def _drain(self) -> None:
+        """Wait until the transport holds nothing: what it holds would leave unasked, so the guard watches it."""
         connection, idle, now = self._connection, self._outgoing.patience.idle, asyncio.get_running_loop().time
         left, since = connection.unsent, now()
-        while connection.unsent and connection.ended is Ended.NOT:
+        while left and connection.ended is Ended.NOT:
             self._check()
-            await asyncio.sleep(0.01)
-            if connection.unsent < left:
-                left, since = connection.unsent, now()
+            await connection.drained(WATCH)
+            before, left = left, connection.unsent
+            if left < before:
+                since = now()
             elif idle and now() - since >= idle:
                 raise TimeoutError
 
     async def _send(self, body: AsyncGenerator[bytes, None]) -> None:
+        connection = self._connection
         async with contextlib.aclosing(body):
             async for piece in body:
-                async with asyncio.timeout(self._outgoing.patience.idle or None):
-                    await self._connection.writable()
+                await self._drain()
+                if connection.readable:
+                    # An answer that came is read before a write can fail and take it along. The second turn is asyncio's to read in.
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+                if connection.ended is Ended.RESET or connection.transport.is_closing():
+                    return
                 self._check()
                 if piece:
-                    self._connection.transport.write(piece)
-                    await asyncio.sleep(0)
+                    connection.transport.write(piece)
+                    if connection.tls:
+                        await asyncio.sleep(0)
+        self._written = True
+        await self._drain()
 
     def _check(self) -> None:
         if self._outgoing.guard is not None and not self._outgoing.guard():
@@ -263,7 +301,7 @@ class _Exchange:
             if end > MAX_HEAD or (end < 0 and len(connection.received) > MAX_HEAD):
                 return self._lost(Lost.UNREADABLE, "the upstream's head is too large")
             if end >= 0:
-                found = self._head(end, sending)
+                found = self._head(end)
                 if found is not None:
                     return found
                 start = 0
@@ -311,11 +349,12 @@ class _Exchange:
             return self._lost(Lost.CLOSED, "the request's body broke")
         return None
 
-    def _head(self, end: int, sending: asyncio.Task[None] | None) -> SentNoAnswer | Answering | Switched | None:
+    def _head(self, end: int) -> SentNoAnswer | Answering | Switched | None:
         """Read the head that came; None where it was an interim answer's."""
         connection = self._connection
         block = bytes(connection.received[:end])
         del connection.received[:end]
+        self._began = True
         try:
             head = parse_answer(block)
             framing = answer_framing(head, self._outgoing.method)
@@ -329,16 +368,12 @@ class _Exchange:
             self._outgoing.interim(head)
             self._answer_by = None
             return None
-        early = (
-            bool(connection.unsent)
-            or self._large_over_tls
-            or not (sending is None or isinstance(self._outgoing.body, bytes) or _went_well(sending))
-        )
+        early = not self._written or bool(connection.unsent) or self._large_over_tls
         return Answering(self._upstream, connection, head, framing, early, self._outgoing.patience.idle)
 
     def _lost(self, reason: Lost, detail: str) -> SentNoAnswer:
         self._connection.abort()
-        return SentNoAnswer(reason, detail, bool(self._connection.received))
+        return SentNoAnswer(reason, detail, self._began or bool(self._connection.received))
 
 
 async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
@@ -346,11 +381,7 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
         yield body[start : start + PIECE]
 
 
-def _went_well(task: asyncio.Task[None]) -> bool:
-    return task.done() and not task.cancelled() and task.exception() is None
-
-
-_LIMIT: Final = re.compile(rb"timeout=(\d{1,6})")
+_LIMIT: Final = re.compile(rb"timeout[ \t]*=[ \t]*\"?(\d{1,6})", re.IGNORECASE)
 
 
 def _keep_alive_limit(head: AnswerHead) -> float | None:

@@ -11,6 +11,10 @@ from enum import Enum, auto
 from typing import Final, cast
 
 HIGH_WATER: Final = 65_536
+_NOTHING: Final = 1
+"""Bytes that a transport may hold and still call for more. It then writes at once, under uvloop too, and tells when all has left. (At 0,
+those of TLS would pause with nothing held.)"""
+
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -37,13 +41,14 @@ class UpstreamSocket(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._paused_writing = False
         self._paused_reading = False
+        self._resting = False
         self._poll: select.poll | None = None
 
     # ---------------------------------------------------------------------------------------------------- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(HIGH_WATER)
+        self._transport.set_write_buffer_limits(_NOTHING)
         self.tls = transport.get_extra_info("ssl_object") is not None
         if (found := transport.get_extra_info("socket")) is not None:
             self._poll = select.poll()
@@ -51,6 +56,9 @@ class UpstreamSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received += data
+        if self._resting:
+            self.drop()
+            return
         if len(self.received) > HIGH_WATER and not self._paused_reading:
             self._paused_reading = True
             self.transport.pause_reading()
@@ -60,22 +68,21 @@ class UpstreamSocket(asyncio.Protocol):
         if self.ended is Ended.NOT:
             self.ended = Ended.EOF
         self.wake()
-        return True
+        # Whether it stays open for writing. Under TLS it cannot, and a warning would be logged.
+        return not (self._resting or self.tls)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.ended is Ended.NOT:
             self.ended = Ended.EOF if exc is None else Ended.RESET
         self.wake()
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+        self._let_write()
 
     def pause_writing(self) -> None:
         self._paused_writing = True
 
     def resume_writing(self) -> None:
         self._paused_writing = False
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+        self._let_write()
 
     # ------------------------------------------------------------------------------------------------------------------- use
 
@@ -93,7 +100,12 @@ class UpstreamSocket(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """`quiet`, and nothing waits in the kernel either."""
-        return self.quiet and (self._poll is None or not self._poll.poll(0))
+        return self.quiet and not self.readable
+
+    @property
+    def readable(self) -> bool:
+        """Bytes or an end wait in the kernel: the loop had no turn yet to see them."""
+        return self._poll is not None and bool(self._poll.poll(0))
 
     @property
     def unsent(self) -> int:
@@ -106,6 +118,25 @@ class UpstreamSocket(asyncio.Protocol):
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
+    async def drained(self, within: float) -> None:
+        """Wait until the upstream takes more, the connection has ended, or so many seconds are over."""
+        loop = asyncio.get_running_loop()
+        waiting = self._drained = loop.create_future()
+        timer = loop.call_later(within, _let_go, waiting)
+        try:
+            await waiting
+        finally:
+            timer.cancel()
+
+    def rest(self) -> None:
+        """Nobody uses the connection until `work`: as soon as the upstream closes it or says anything, it ends by itself."""
+        self._resting = True
+        self._resume_reading()
+
+    def work(self) -> None:
+        """Somebody uses the connection."""
+        self._resting = False
+
     def finish(self) -> None:
         """Nothing more will be written; the upstream may go on sending. TLS cannot: then the connection stays as it is."""
         if self.transport.can_write_eof() and not self.transport.is_closing():
@@ -113,9 +144,8 @@ class UpstreamSocket(asyncio.Protocol):
 
     async def more(self) -> None:
         """Wait until something more came, or the connection ended. A wait that is cancelled loses nothing."""
-        if self._paused_reading and len(self.received) <= HIGH_WATER:
-            self._paused_reading = False
-            self.transport.resume_reading()
+        if len(self.received) <= HIGH_WATER:
+            self._resume_reading()
         if self.ended is not Ended.NOT:
             return
         self._waiter = asyncio.get_running_loop().create_future()
@@ -140,5 +170,19 @@ class UpstreamSocket(asyncio.Protocol):
 
     def wake(self) -> None:
         """Let whoever waits for more look again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            _let_go(self._waiter)
+
+    def _let_write(self) -> None:
+        if self._drained is not None:
+            _let_go(self._drained)
+
+    def _resume_reading(self) -> None:
+        if self._paused_reading:
+            self._paused_reading = False
+            self.transport.resume_reading()
+
+
+def _let_go(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -20,7 +20,7 @@ from typing import assert_never, cast
 
 import hiredis
 
-from idemproxy.errors import StoreUnavailable
+from idemproxy.errors import RecordUnreadable, StoreAmbiguous, StoreUnavailable
 from idemproxy.idempotency.record import Reason, State
 from idemproxy.stores import redis_scripts as scripts
 from idemproxy.stores.base import (
@@ -175,10 +175,15 @@ class RedisStore:
             if not isinstance(told, Abridged):
                 return told
             seen = told.found.record
-            match await self._fetch(record_id, told.size):
+            try:
+                fetched = await self._fetch(record_id, told.size)
+            except (StoreAmbiguous, StoreUnavailable) as error:
+                # There is a record: a rule that fails open must not take this for a store that knows nothing.
+                raise RecordUnreadable(f"the answer of a large record could not be fetched: {error}") from error
+            match fetched:
                 case Found(record) as fact if (record.token, record.version) == (seen.token, seen.version):
                     return fact
-        raise StoreUnavailable(f"{self._address} holds a record that changes each time while its answer is fetched")
+        raise RecordUnreadable(f"{self._address} holds a record that changes each time while its answer is fetched")
 
     def _run(self, script: Script, record_id: str, *arguments: bytes) -> Awaitable[Fact | Abridged]:
         rest = self._rest(record_id, *arguments)

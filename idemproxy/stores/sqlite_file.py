@@ -339,6 +339,11 @@ def certainly_lost(error: sqlite3.Error) -> bool:
     )
 
 
+def passing(error: sqlite3.Error) -> bool:
+    """Whether what is open can be used again once the cause is gone. Else what was read of a bad file would be remembered."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
 def why(path: str, error: sqlite3.Error) -> str:
     """What is wrong with the file, and what to do."""
     match _code(error):

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from idemproxy.errors import RecordUnreadable, StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.stores.semantics import Slot, current
-from idemproxy.stores.sqlite_file import TEND_EVERY, Row, StoreFile, why
+from idemproxy.stores.sqlite_file import TEND_EVERY, Row, StoreFile, passing, why
 
 BATCH: Final = 512
 """Commands in one transaction, at most."""
@@ -120,13 +120,14 @@ class StoreThread:
             except StoreError as error:
                 self._fail(batch, error)
             except sqlite3.Error as error:
+                if not passing(error):
+                    self._drop()
                 self._fail(batch, StoreUnavailable(why(self._path, error)))
             except Exception as error:  # were the thread to end, nobody would ever be told why
                 self._fail(
                     batch, StoreUnavailable(f"{self._path}: {type(error).__name__}: {error}: please report this")
                 )
-        if self._file is not None:
-            self._file.close()
+        self._drop()
         self._give(None)
 
     def _take(self) -> list[Job] | None:
@@ -164,8 +165,7 @@ class StoreThread:
 
     def _opened(self) -> StoreFile:
         if self._file is not None and self._file.moved():
-            self._file.close()
-            self._file = None
+            self._drop()
         if self._file is None:
             self._file = self._open_file()
         return self._file
@@ -230,11 +230,15 @@ class StoreThread:
         self._file.commit()
         self._backlog = backlog
 
+    def _drop(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def _fail(self, batch: Sequence[Job], error: StoreError) -> None:
         """Nobody is left waiting. A file that can be read still is kept open."""
         if self._file is not None and not (self._file.roll_back() and self._file.readable()):
-            self._file.close()
-            self._file = None
+            self._drop()
         text = str(error)
         doubt = isinstance(error, StoreAmbiguous)
         self._give(

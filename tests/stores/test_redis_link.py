@@ -12,6 +12,7 @@ import uvloop
 
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.idempotency.messages import Answer
+from idemproxy.stores import redis_wire
 from idemproxy.stores.base import Claimed, Done, Found, LookFact, Missing, Release
 from idemproxy.stores.redis import RedisStore
 from tests.ports import free_port
@@ -155,7 +156,8 @@ async def test_a_server_that_stands_still(server: RedisServer) -> None:
             assert asked_again == Claimed(1, 1), "it may have been applied meanwhile; the token is the same"
 
 
-async def test_what_was_never_written_was_not_applied(server: RedisServer) -> None:
+async def test_what_was_never_written_was_not_applied(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_wire, "LEAST_RATE", 2**30)
     async with store_at(server.url, timeout_ms=1500) as store:
         large = bytes(32 * 2**20)
         await eventually(lambda: store.complete(record_id(0), completion(bytes(100_000))))

@@ -133,6 +133,20 @@ async def test_what_is_not_a_database_is_refused_and_left_as_it_is(store: Sqlite
     assert path.read_bytes() == b"precious notes\n" * 100
 
 
+async def test_a_damaged_file_is_named_and_works_once_it_is_restored(path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        first, second = await opened(stack, path), await opened(stack, path)
+        record_id = await claimed(first)
+        await first.close()
+        good = path.read_bytes()
+        path.write_bytes(good[:4096] + bytes([0xFF]) * (len(good) - 4096))
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="damaged.*backup"):
+                await second.claim(record_id, claim(B))
+        path.write_bytes(good)
+        assert isinstance(await second.claim(record_id, claim(B)), Found)
+
+
 async def test_a_missing_directory_is_named_and_the_store_works_once_it_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "volume"
     async with contextlib.AsyncExitStack() as stack:
@@ -281,9 +295,10 @@ async def test_while_another_process_writes_answers_are_given_and_a_claim_given_
         await ready(hasty)
         with looking(path) as other:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StoreUnavailable, match="store_timeout") as caught:
-                await hasty.claim(record_id, claim())
-            assert record_id not in str(caught.value)
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable, match="store_timeout") as caught:
+                    await hasty.claim(record_id, claim())
+                assert record_id not in str(caught.value)
             fact = await store.claim(done, claim(B))
             assert isinstance(fact, Found)
             assert fact.record.answer == ANSWER
@@ -301,6 +316,21 @@ async def test_a_command_waits_for_another_process_within_its_time(store: Sqlite
         assert not (await asyncio.wait([asked], timeout=0.2))[0]
         other.execute("ROLLBACK")
     assert await asked == Claimed(1, 1)
+
+
+async def test_a_switch_to_the_write_ahead_log_waits_for_other_processes(path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        first, second = await opened(stack, path), await opened(stack, path)
+        record_id = await claimed(first)
+        await first.close()
+        with looking(path) as other:
+            other.execute("PRAGMA journal_mode = DELETE")
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM record").fetchall()
+            asked = asyncio.create_task(second.get(record_id))
+            assert not (await asyncio.wait([asked], timeout=0.2))[0]
+            other.execute("COMMIT")
+        assert isinstance(await asked, Found)
 
 
 async def test_a_file_that_is_locked_while_it_is_opened_is_waited_for(store: SqliteStore, path: Path) -> None:

@@ -95,6 +95,17 @@ async def test_a_lease_of_another_boot_has_lapsed(path: Path) -> None:
         assert await store.claim(record_id, claim()) == Claimed(1, 2)
 
 
+async def test_a_claim_that_finds_a_lapsed_lease_writes_nothing(path: Path) -> None:
+    clocks = Clocks()
+    async with by(clocks, path) as store:
+        record_id = await claimed(store)
+        clocks.pass_by(600_000)
+        with looking(path) as other:
+            before = other.execute("PRAGMA data_version").fetchone()
+            assert isinstance(await store.claim(record_id, claim(B)), Found)
+            assert other.execute("PRAGMA data_version").fetchone() == before
+
+
 async def test_a_step_of_the_wall_clock_moves_no_lease(path: Path) -> None:
     clocks = Clocks()
     async with by(clocks, path) as store, by(clocks, path) as other:
