@@ -31,6 +31,11 @@ streams: $(SET_UP)
 bench: $(SET_UP)
 	$(PYTHON_IN_VENV) -m tests.bench.throughput
 
+.PHONY: differential
+differential: $(SET_UP)
+	@.ci/set-up programs
+	$(PYTHON_IN_VENV) -m tests.differential
+
 setup: $(SET_UP)
 
 $(SET_UP): pyproject.toml tests/requirements.txt .ci/set-up

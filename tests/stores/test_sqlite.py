@@ -26,11 +26,9 @@ from tests.stores.asking import (
     B,
     claim,
     claimed,
-    complete,
     completed,
     found,
     new_id,
-    release,
     until,
 )
 from tests.stores.conftest import TIMEOUT_MS
@@ -141,7 +139,7 @@ async def test_a_damaged_file_is_named_and_works_once_it_is_restored(path: Path)
         good = path.read_bytes()
         path.write_bytes(good[:4096] + bytes([0xFF]) * (len(good) - 4096))
         for _ in range(2):
-            with pytest.raises(StoreUnavailable, match="damaged.*backup"):
+            with pytest.raises(StoreUnavailable, match=r"damaged.*backup"):
                 await second.claim(record_id, claim(B))
         path.write_bytes(good)
         assert isinstance(await second.claim(record_id, claim(B)), Found)
@@ -368,22 +366,6 @@ async def test_a_command_past_its_time_in_the_commit_is_in_doubt(path: Path, mon
         await ready(store)
         assert (await found(store, record_id)).record.state is State.PROCESSING
         assert await store.get(behind) == Missing()
-
-
-async def test_what_changes_nothing_writes_nothing(store: SqliteStore, path: Path) -> None:
-    done, running = await completed(store), await claimed(store)
-    with looking(path) as other:
-        before = other.execute("PRAGMA data_version").fetchone()
-        await store.claim(done, claim(B))
-        await store.claim(running, claim(B))
-        await store.complete(done, complete())
-        await store.release(running, release(B))
-        await store.get(running)
-        await store.scan(state=None, rule=None, limit=10, cursor=None)
-        await store.check()
-        assert other.execute("PRAGMA data_version").fetchone() == before
-        await store.release(running, release())
-        assert other.execute("PRAGMA data_version").fetchone() != before
 
 
 async def test_closing_finishes_what_was_asked_and_leaves_one_file(store: SqliteStore, path: Path) -> None:

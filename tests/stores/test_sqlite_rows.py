@@ -14,7 +14,7 @@ from idemproxy.errors import RecordUnreadable
 from idemproxy.idempotency.record import State
 from idemproxy.stores import sqlite as sqlite_module
 from idemproxy.stores import sqlite_thread
-from idemproxy.stores.base import Claimed, Done, Missing
+from idemproxy.stores.base import Claimed, Done, Found, Missing
 from idemproxy.stores.sqlite import SqliteStore
 from idemproxy.stores.sqlite_file import Machine
 from tests.stores.asking import (
@@ -144,6 +144,22 @@ async def test_a_new_boot_goes_by_the_wall_clock(path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------------ rows
+
+
+async def test_what_changes_nothing_writes_nothing(store: SqliteStore, path: Path) -> None:
+    done, running = await completed(store), await claimed(store)
+    with looking(path) as other:
+        before = other.execute("PRAGMA data_version").fetchone()
+        await store.claim(done, claim(B))
+        await store.claim(running, claim(B))
+        await store.complete(done, complete())
+        await store.release(running, release(B))
+        await store.get(running)
+        await store.scan(state=None, rule=None, limit=10, cursor=None)
+        await store.check()
+        assert other.execute("PRAGMA data_version").fetchone() == before
+        await store.release(running, release())
+        assert other.execute("PRAGMA data_version").fetchone() != before
 
 
 async def test_what_has_expired_is_swept_from_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
