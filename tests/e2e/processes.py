@@ -34,7 +34,7 @@ class Process:
     def __init__(self, arguments: list[str], log: Path, *, environment: dict[str, str] | None = None) -> None:
         self.arguments = arguments
         self.log = log
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, ready: str = "") -> Self:
