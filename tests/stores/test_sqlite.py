@@ -137,7 +137,11 @@ async def test_a_damaged_file_is_named_and_works_once_it_is_restored(path: Path)
         record_id = await claimed(first)
         await first.close()
         good = path.read_bytes()
-        path.write_bytes(good[:4096] + bytes([0xFF]) * (len(good) - 4096))
+        with looking(path) as other:
+            page = other.execute(
+                "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_record_1'"
+            ).fetchone()[0]
+        path.write_bytes(good[: 4096 * (page - 1)] + bytes([0xFF]) * 4096 + good[4096 * page :])
         for _ in range(2):
             with pytest.raises(StoreUnavailable, match=r"damaged.*backup"):
                 await second.claim(record_id, claim(B))
