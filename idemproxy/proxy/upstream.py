@@ -366,7 +366,6 @@ class _Exchange:
             return Switched(head, connection, self._upstream.dropped)
         if head.status < 200:
             self._outgoing.interim(head)
-            self._answer_by = None
             return None
         early = not self._written or bool(connection.unsent) or self._large_over_tls
         return Answering(self._upstream, connection, head, framing, early, self._outgoing.patience.idle)
