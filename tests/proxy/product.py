@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from fcntl import ioctl
@@ -195,3 +196,16 @@ async def serving(store: str, *, rules: str = RULE, more: str = "", api: Api | N
 def sqlite(folder: Path) -> str:
     """The address of a store in that folder."""
     return f"sqlite:{folder / 'store.db'}"
+
+
+def problem(reply: Reply) -> dict[str, object]:
+    """The members of a problem answer."""
+    assert reply.values(b"content-type") == [b"application/problem+json"]
+    members: dict[str, object] = json.loads(reply.body)
+    assert members["status"] == reply.status
+    slug = str(members["type"]).removeprefix("urn:idemproxy:problem:")
+    assert members["title"]
+    assert members["detail"]
+    if "retry_after" in members:
+        assert reply.values(b"retry-after") == [str(members["retry_after"]).encode()]
+    return {**members, "slug": slug}
