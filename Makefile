@@ -5,11 +5,12 @@ SET_UP := .venv/.set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint format audit clean streams bench
+.PHONY: help demo test setup lint format audit clean differential streams bench
 
 help:
 	@echo "make demo     show the main job on a sample payments API"
 	@echo "make test     every check that gates a change: lint, types, known vulnerabilities, tests"
+	@echo "make differential  2,350 exchanges sent directly, through nginx and through idemproxy"
 	@echo "make streams  the long run of streams: 10 GiB each way, 1,000 event streams"
 	@echo "make bench    what a request costs, next to nginx (needs wrk)"
 	@echo "make setup    make .venv, with idemproxy and all that its tests need"
@@ -31,7 +32,6 @@ streams: $(SET_UP)
 bench: $(SET_UP)
 	$(PYTHON_IN_VENV) -m tests.bench.throughput
 
-.PHONY: differential
 differential: $(SET_UP)
 	@.ci/set-up programs
 	$(PYTHON_IN_VENV) -m tests.differential
