@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from idemproxy.idempotency.record import State
+from idemproxy.stores.base import Completion, EndFact
 from tests.proxy.product import CREATED, RULE, Exchange, Product, post, problem, serving, sqlite
 from tests.proxy.wire import Ended, eventually
 
@@ -291,3 +292,59 @@ async def test_drained_while_sending_is_unknown_and_before_sending_is_free(produ
     refused = problem(await asking)
     assert (refused["slug"], refused["status"], refused["retry"]) == ("shutting-down", 503, "ask_operator")
     await eventually(lambda: not product.service._port.connections)
+
+
+async def test_a_client_that_left_before_its_stream_began_holds_nothing_back(tmp_path: Path) -> None:
+    """Nobody reads it: the upstream is not made to wait, not even where waiting has no limit."""
+    go = asyncio.Event()
+    piece = bytes(64 << 10)
+
+    async def stream(exchange: Exchange) -> None:
+        await go.wait()
+        await exchange.send(EVENTS)
+        for _ in range(128):
+            await exchange.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await exchange.send(b"0\r\n\r\n")
+
+    more = "upstream_timeouts: {idle: 0}\n"
+    async with serving(sqlite(tmp_path), rules=RULE + "    max_response_body: 16MiB\n", more=more) as product:
+        product.api.respond = stream
+        async with await product.connect() as wire:
+            await wire.send(post())
+            await product.api.got(1)
+            wire.reset()
+        await eventually(lambda: not product.service._port.connections)
+        go.set()
+        assert (await product.ask(post())).body == piece * 128
+    assert len(product.api.requests) == 1
+
+
+async def test_a_streamed_answer_of_known_length_is_whole_only_once_it_is_recorded(
+    product: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, asked, record = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    complete = product.store.complete
+
+    async def slow_store(record_id: str, completion: Completion) -> EndFact:
+        asked.set()
+        await record.wait()
+        return await complete(record_id, completion)
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+        await go.wait()
+        await exchange.send(b"def")
+
+    monkeypatch.setattr(product.store, "complete", slow_store)
+    product.api.respond = slow
+    async with await product.connect() as wire:
+        await wire.send(post())
+        await wire.head()
+        assert await wire.read(3) == b"abc"
+        go.set()
+        await asyncio.wait_for(asked.wait(), 25)
+        rest = asyncio.ensure_future(wire.read(3))
+        await asyncio.sleep(0.2)
+        assert not rest.done(), "its client holds a whole answer that is not recorded"
+        record.set()
+        assert await rest == b"def"
