@@ -210,29 +210,28 @@ async def _by_key(arguments: argparse.Namespace, store: Store, place: Place) -> 
 async def _resolve(arguments: argparse.Namespace, store: Store, place: Place) -> int:
     if arguments.release and (arguments.header or arguments.body is not None or arguments.body_file is not None):
         arguments.parser.error("argument --header, --body, --body-file: only with --complete")
-    seen = await records.find(store, arguments.id)
-    version = _version(arguments, seen)
+    seen = await _seen(arguments, store)
     ttl = next((rule.ttl for rule in place.rules if rule.name == seen.record.rule), DEFAULT_TTL)
     if arguments.release:
-        await records.release(store, seen.record_id, version, ttl)
+        await records.release(store, seen, ttl)
         print(f"{short_id(seen.record_id)} released: the next request with its key executes")
         return 0
     answer = records.answer_of(arguments.complete, arguments.header, _body(arguments))
-    state = await records.complete(store, seen.record_id, version, answer, ttl)
+    state = await records.complete(store, seen, answer, ttl)
     print(f"{short_id(seen.record_id)} {state.name.lower()} with {answer.status}: every retry gets this answer")
     return 0
 
 
 async def _delete(arguments: argparse.Namespace, store: Store, _: Place) -> int:
-    seen = await records.find(store, arguments.id)
-    await records.delete(store, seen.record_id, _version(arguments, seen))
+    seen = await _seen(arguments, store)
+    await records.delete(store, seen)
     print(f"{short_id(seen.record_id)} deleted: the next request with its key executes")
     return 0
 
 
-def _version(arguments: argparse.Namespace, seen: Seen) -> int:
-    version: int = seen.record.version if arguments.seen is None else arguments.seen
-    return version
+async def _seen(arguments: argparse.Namespace, store: Store) -> Seen:
+    seen = await records.find(store, arguments.id)
+    return seen if arguments.seen is None else records.still(seen, arguments.seen)
 
 
 def _body(arguments: argparse.Namespace) -> bytes:

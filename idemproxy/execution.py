@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Final, Self, assert_never
 
 from idemproxy.forwarding import Forwarding, answer_head, request_head, trailer_lines, unreachable, whole_body
@@ -73,6 +75,15 @@ Delivery = Answered | Streaming | Failed
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """How a forward ended: what the record becomes, and what the client gets. `status` is the upstream's, None where no head came."""
+
+    transition: Transition
+    delivery: Delivery
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Forward:
     """Leave to send an operation, as the attempt of that number. `guard` is asked before each byte; `give` hands the client
     an answer that is to be seen before it is whole."""
@@ -89,13 +100,13 @@ class Execution:
     def __init__(self, forwarding: Forwarding) -> None:
         self._forwarding = forwarding
 
-    async def carry_out(self, forward: Forward) -> tuple[Transition, Delivery]:
+    async def carry_out(self, forward: Forward) -> End:
         """Send the operation and read its answer: what the record becomes, and what the client gets. When this returns, the
         upstream connection sends nothing more (DESIGN.md section 4, *Stop, then say*)."""
         rule = forward.operation.rule
         match await self._forwarding.upstream.exchange(self._outgoing(forward)):
             case NotSent(reason=reason):
-                return Free(), Failed(unreachable(rule.retry_after, reason), "released")
+                return End(Free(), Failed(unreachable(rule.retry_after, reason), "released"))
             case SentNoAnswer(reason=lost_by):
                 return self._lost(_REASONS[lost_by], rule)
             case Switched() as switched:
@@ -127,7 +138,7 @@ class Execution:
             interim=operation.interim,
         )
 
-    async def _read(self, answering: Answering, forward: Forward) -> tuple[Transition, Delivery]:
+    async def _read(self, answering: Answering, forward: Forward) -> End:
         """A small answer is read whole before its client sees any of it; a larger or streamed one is teed."""
         rule = forward.operation.rule
         head, status = answer_head(answering.head), answering.head.status
@@ -144,9 +155,7 @@ class Execution:
         forward.give(Streaming(status, head, answering.framing, tee))
         return await self._tee(answering, forward, tee, pieces)
 
-    async def _tee(
-        self, answering: Answering, forward: Forward, tee: Tee, pieces: list[bytes]
-    ) -> tuple[Transition, Delivery]:
+    async def _tee(self, answering: Answering, forward: Forward, tee: Tee, pieces: list[bytes]) -> End:
         rule, status, head = forward.operation.rule, answering.head.status, answer_head(answering.head)
         delivery = Streaming(status, head, answering.framing, tee)
         patience = self._forwarding.patience.idle
@@ -164,7 +173,7 @@ class Execution:
                     await tee.put(more, patience)
         except AnswerBroken as error:
             tee.cut()
-            return broken(status, _CUT[error.reason], rule), delivery
+            return End(broken(status, _CUT[error.reason], rule), delivery, status)
         except BaseException:
             tee.cut()
             raise
@@ -172,25 +181,51 @@ class Execution:
         tee.finish(trailers)
         body = kept.body()
         answer = Tombstone(status) if body is None else Answer(status, head, body, trailers)
-        return answered(answer, rule), delivery
+        return End(answered(answer, rule), delivery, status)
 
-    def _whole(self, answer: Answer, rule: Rule) -> tuple[Transition, Delivery]:
+    def _whole(self, answer: Answer, rule: Rule) -> End:
         transition = answered(answer, rule)
-        return transition, Answered(answer, _state(transition, answer.status))
+        return End(transition, Answered(answer, _state(transition, answer.status)), answer.status)
 
     def _cut(
         self, status: int, head: bytes, pieces: list[bytes], answering: Answering, reason: Lost, rule: Rule
-    ) -> tuple[Transition, Delivery]:
+    ) -> End:
         """An answer that broke before its client saw any of it. One that by its meaning was not executed still tells its status."""
         transition = broken(status, _CUT[reason], rule)
         if isinstance(transition, LeaveUnknown):
-            return transition, Failed.lost(transition.reason, rule)
+            return End(transition, Failed.lost(transition.reason, rule), status)
         tee = Tee(pieces)
         tee.cut()
-        return transition, Streaming(status, head, answering.framing, tee)
+        return End(transition, Streaming(status, head, answering.framing, tee), status)
 
-    def _lost(self, reason: Reason, rule: Rule) -> tuple[Transition, Delivery]:
-        return LeaveUnknown(reason), Failed.lost(reason, rule)
+    def _lost(self, reason: Reason, rule: Rule) -> End:
+        return End(LeaveUnknown(reason), Failed.lost(reason, rule))
+
+
+def asked_pause(delivery: Delivery) -> int | None:
+    """Milliseconds that an answer asks to wait before the next attempt (Retry-After: RFC 9110, section 10.2.3). A date is counted from
+    the answer's own Date, so that nobody's clock has to be right."""
+    match delivery:
+        case Answered(Answer(head=head)) | Streaming(head=head):
+            lines = [line.partition(b":") for line in head.split(b"\r\n")]
+            said = {name.lower(): value.strip() for name, _, value in lines}
+        case Failed():
+            return None
+        case other:
+            assert_never(other)
+    asked = said.get(b"retry-after", b"")
+    if asked.isdigit():
+        return int(asked[:9]) * 1000
+    until, since = _date(asked), _date(said.get(b"date", b""))
+    return None if until is None or since is None else max(0, round((until - since).total_seconds() * 1000))
+
+
+def _date(value: bytes) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(value.decode("latin-1"))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 class _Kept:

@@ -29,18 +29,22 @@ from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.operation import (
     REUSED,
     Decision,
+    Probe,
     Refuse,
     Replay,
+    Said,
     TakeOver,
     Wait,
     decide,
     in_flight,
+    probed,
     still_in_flight,
 )
 from idemproxy.idempotency.problems import Problem, Slug, render, status_of
 from idemproxy.idempotency.routes import Rule, own_fields
 from idemproxy.owner import Fenced, Left, NotWon, Outcome, Owner, Seen, StoreDown
 from idemproxy.ownership import Ownership
+from idemproxy.probing import Happened, Moved, Prober
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
 from idemproxy.proxy.outcome import Upgrade
 from idemproxy.stores.base import Dead, Found, Locked, Missing
@@ -83,6 +87,7 @@ class Gateway:
         forwarding: Forwarding,
         ownership: Ownership,
         waiters: Waiters,
+        prober: Prober,
         clock: Clock,
     ) -> None:
         self._routes = RouteTable(rules)
@@ -92,6 +97,7 @@ class Gateway:
         self._forwarding = forwarding
         self._ownership = ownership
         self._waiters = waiters
+        self._prober = prober
         self._clock = clock
         self._waiting: Counter[str] = Counter()
         self._closing = asyncio.Event()
@@ -259,9 +265,9 @@ class Gateway:
                     return None
                 case Locked(lease_left):
                     decision = in_flight(rule, lease_left)
-                case Found(record, lease_left):
+                case Found(record, lease_left, now):
                     same = _same(operation, record.recipe, record.fingerprint)
-                    decision = decide(record, lease_left, same, rule)
+                    decision = decide(record, lease_left, now, same, rule)
                 case other:
                     assert_never(other)
             match decision:
@@ -269,6 +275,17 @@ class Gateway:
                     return Recorded(answer)
                 case Refuse() | TakeOver():
                     return decision
+                case Probe():
+                    patience = max(0.1, deadline - self._clock())
+                    match await self._prober.learn(operation, decision, patience):
+                        case Happened(answer):
+                            return Recorded(answer)
+                        case Moved(moved):
+                            fact = moved
+                        case (Said.DID_NOT_HAPPEN | Said.NOTHING) as said:
+                            return probed(said, decision, rule)
+                        case never:
+                            assert_never(never)
                 case Wait():
                     async with self._place(operation, deadline) as patience:
                         outcome = self._waiters.outcome(operation.record_id, patience)

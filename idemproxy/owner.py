@@ -1,5 +1,5 @@
 """One execution of an operation in this process: an owner claims, forwards and records in a task of its own, so that a client that
-goes away changes nothing. Here live the lease's renewal, the send guard, and asking for an end until it is acknowledged.
+goes away changes nothing. Here live the proxy's own further attempts, and asking for an end until it is acknowledged.
 
 The rules that an owner keeps are named in DESIGN.md section 4: *Send guard*, *One process, one execution*, *Taken back*,
 *Stop, then say*, *Ambiguous store errors*."""
@@ -7,6 +7,7 @@ The rules that an owner keeps are named in DESIGN.md section 4: *Send guard*, *O
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, assert_never
@@ -15,14 +16,15 @@ import structlog
 
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
-from idemproxy.execution import Delivery, Failed, Forward, Operation, Streaming
+from idemproxy.execution import Answered, Delivery, End, Failed, Forward, Operation, Streaming, asked_pause
 from idemproxy.forwarding import unreachable
 from idemproxy.idempotency.identity import short_id
 from idemproxy.idempotency.messages import Answer
-from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition
+from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition, cause_of, pause_before
 from idemproxy.idempotency.problems import Problem, Slug
-from idemproxy.idempotency.record import Reason, Tombstone
-from idemproxy.idempotency.routes import OnStoreFailure
+from idemproxy.idempotency.record import Reason, State, Tombstone
+from idemproxy.idempotency.routes import OnStoreFailure, Rule
+from idemproxy.lease import Lease
 from idemproxy.stores.base import (
     Anew,
     Claim,
@@ -37,8 +39,6 @@ from idemproxy.stores.base import (
     MarkUnknown,
     Missing,
     Release,
-    Renewal,
-    Renewed,
     Store,
     TakeBack,
     TakeOver,
@@ -50,8 +50,6 @@ log = structlog.get_logger()
 
 ASKS: Final = 3
 """How often a claim is asked whose replies are lost, before it is taken back."""
-MARGIN: Final = 0.1
-"""The part of a lease that the send guard leaves to the store's clock, at most one second."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two askings for the same end."""
@@ -66,7 +64,7 @@ class Registry(Protocol):
     store: Store
     clock: Clock
     tokens: Callable[[], bytes]
-    forward: Callable[[Forward], Coroutine[Any, Any, tuple[Transition, Delivery]]]
+    forward: Callable[[Forward], Coroutine[Any, Any, End]]
 
     def left(self, owner: Owner) -> None:
         """The owner does not execute any more."""
@@ -115,17 +113,17 @@ class Owner:
         self._seen = seen
         self._token = ownership.tokens()
         self._asked_at = self._clock()
-        self._good_until = 0.0
-        self._confirmed_at = self._asked_at
-        self._claimed: Claimed | None = None
+        self._lease: Lease | None = None
         self._doubtful = False
         self._unreadable = False
-        self._lost = False
         self._unprotected = False
         self._alone = False
+        self._hurry = asyncio.Event()
         self._tee: Tee | None = None
-        self._sending: asyncio.Task[tuple[Transition, Delivery]] | None = None
-        self.sent = False
+        self._sending: asyncio.Task[End] | None = None
+        self._tries = 0
+        self._sent = False
+        self._ever_sent = False
         self.draining = False
 
     # ------------------------------------------------------------------------------------------------------------- the way
@@ -136,8 +134,8 @@ class Owner:
             fact = await self._acquire()
             match fact:
                 case Claimed():
-                    self._claimed = fact
-                    await self._execute(fact.attempt)
+                    self._lease = self._won(fact)
+                    await self._execute(self._lease)
                 case None if self._fails_open:
                     self._unprotected = True
                     log.warning(
@@ -146,7 +144,7 @@ class Owner:
                         id=self._short,
                         why="store gives no fact",
                     )
-                    await self._execute(1)
+                    await self._execute(None)
                 case None:
                     self._give(StoreDown())
                     self._leave(StoreDown())
@@ -158,7 +156,7 @@ class Owner:
         finally:
             if self._tee is not None:
                 self._tee.cut()
-            self._give(Failed.lost(Reason.NONE, self.operation.rule) if self.sent else StoreDown())
+            self._give(Failed.lost(Reason.NONE, self.operation.rule) if self._ever_sent else StoreDown())
             self._leave(None)
 
     async def _acquire(self) -> ClaimFact | TakeOverFact | None:
@@ -180,7 +178,6 @@ class Owner:
                 self._unreadable = True
                 return None
             else:
-                self._good_until = self._until(self._asked_at)
                 return fact
         return None
 
@@ -191,17 +188,25 @@ class Owner:
         taking = TakeOver(self._token, *self._seen, rule.lease, rule.ttl)
         return await self._store.take_over(self.operation.record_id, taking)
 
-    async def _execute(self, attempt: int) -> None:
-        renewing = None if self._unprotected else asyncio.ensure_future(self._renew())
+    def _won(self, fact: Claimed) -> Lease:
+        operation = self.operation
+        return Lease(self._store, self._clock, operation.record_id, operation.rule, self._token, fact, self._asked_at)
+
+    async def _execute(self, lease: Lease | None) -> None:
+        renewing = None if lease is None else asyncio.ensure_future(lease.keep(self._replaced))
         try:
-            transition, delivery = await self._forward(attempt)
-            await self._settle(transition, delivery)
+            end = await self._forward()
+            while await self._may_send_again(end):
+                end = await self._forward()
+            await self._settle(end.transition, end.delivery)
         finally:
             if renewing is not None:
                 renewing.cancel()
                 await asyncio.gather(renewing, return_exceptions=True)
 
-    async def _forward(self, attempt: int) -> tuple[Transition, Delivery]:
+    async def _forward(self) -> End:
+        attempt = 1 if self._lease is None else self._lease.attempt
+        self._tries += 1
         sending = self._ownership.forward(Forward(self.operation, attempt, self.guard, self._stream))
         self._sending = asyncio.ensure_future(sending)
         if self.draining:
@@ -218,71 +223,56 @@ class Owner:
         finally:
             self._sending = None
 
-    def _drained(self) -> tuple[Transition, Delivery]:
+    async def _may_send_again(self, end: End) -> bool:
+        """Whether the proxy itself sends once more, as the rule's `retry` has it; the pause before is over then. The client must still be
+        there, and have seen nothing. A number under which nothing was sent is still to be used."""
         rule = self.operation.rule
-        if self.sent:
-            return LeaveUnknown(Reason.DRAINED), Failed.lost(Reason.DRAINED, rule)
+        cause = cause_of(end.transition, end.status, rule)
+        if cause is None or self._tries >= rule.retry.attempts or not self._wanted():
+            return False
+        chance = self._ownership.tokens()[0] / 255
+        pause = pause_before(self._tries + 1, chance, asked_pause(end.delivery), rule.retry)
+        if pause is None:
+            return False
+        log.info("sending again", rule=rule.name, id=self._short, cause=cause.value, pause_ms=pause)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause / 1000):
+                await self._hurry.wait()
+        if not self._wanted():
+            return False
+        if self._sent:
+            may_have_run = not isinstance(end.transition, Free)
+            if self._lease is None or not await self._lease.number(may_have_run=may_have_run):
+                return False
+            self._sent = False
+        return self._wanted()
+
+    def _wanted(self) -> bool:
+        return not (self.first.done() or self.draining or self._alone)
+
+    def _replaced(self) -> None:
+        """An owner that finds itself replaced is at once no owner for this process."""
+        self._leave(None)
+
+    def _drained(self) -> End:
+        rule = self.operation.rule
+        if self._sent:
+            return End(LeaveUnknown(Reason.DRAINED), Failed.lost(Reason.DRAINED, rule))
         detail = "The proxy is shutting down; the request was not sent. Send it again with the same key."
-        return Free(), Failed(Problem(Slug.SHUTTING_DOWN, detail, rule.retry_after), "released")
+        return End(Free(), Failed(Problem(Slug.SHUTTING_DOWN, detail, rule.retry_after), "released"))
 
-    def _defect(self) -> tuple[Transition, Delivery]:
+    def _defect(self) -> End:
         rule = self.operation.rule
-        if self.sent:
-            return LeaveUnknown(Reason.NONE), Failed.lost(Reason.NONE, rule)
-        return Free(), Failed(unreachable(rule.retry_after), "released")
-
-    # ----------------------------------------------------------------------------------------------------- lease and guard
+        if self._sent:
+            return End(LeaveUnknown(Reason.NONE), Failed.lost(Reason.NONE, rule))
+        return End(Free(), Failed(unreachable(rule.retry_after), "released"))
 
     def guard(self) -> bool:
-        """May a byte go to the upstream now? Read freshly each time (DESIGN.md section 4, *Send guard*)."""
-        if not self._unprotected and (self._lost or self._clock() >= self._good_until):
+        """May a byte go to the upstream now? Asked right before each one is written (DESIGN.md section 4, *Send guard*)."""
+        if not self._unprotected and (self._lease is None or not self._lease.holds):
             return False
-        self.sent = True
+        self._sent = self._ever_sent = True
         return True
-
-    def _until(self, asked_at: float) -> float:
-        lease = self.operation.rule.lease / 1000
-        return asked_at + lease - min(1.0, lease * MARGIN)
-
-    async def _renew(self) -> None:
-        """Keep the lease while the owner works. An owner that finds itself replaced is at once no owner for this process."""
-        rule = self.operation.rule
-        lease = rule.lease / 1000
-        pause = lease / 3
-        while True:
-            await asyncio.sleep(pause)
-            asked_at = self._clock()
-            try:
-                fact = await self._store.renew(self.operation.record_id, Renewal(self._token, rule.lease, rule.ttl))
-            except StoreError as error:
-                log.warning("lease not renewed", rule=rule.name, id=self._short, error=str(error))
-                pause = min(lease / 10, LONGEST_PAUSE)
-                continue
-            pause = lease / 3
-            match fact:
-                case Renewed(version):
-                    self._confirmed_at = asked_at
-                    self._good_until = self._until(asked_at)
-                    if self._claimed is not None:
-                        self._claimed = replace(self._claimed, version=version)
-                case Missing() | Locked():
-                    log.error(
-                        "record lost by the store",
-                        rule=rule.name,
-                        id=self._short,
-                        doing="going on: this process remembers",
-                    )
-                case Found(record) if record.token == self._token:
-                    return
-                case Found() | Dead():
-                    log.error(
-                        "operation taken over", rule=rule.name, id=self._short, doing="nothing more is sent for it"
-                    )
-                    self._lost = True
-                    self._leave(None)
-                    return
-                case other:
-                    assert_never(other)
 
     # ------------------------------------------------------------------------------------------------------------- the end
 
@@ -309,7 +299,11 @@ class Owner:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
-            self._let_go(delivery if self._acknowledged(transition, fact) else Fenced())
+            self._let_go(
+                _after(fact, transition, delivery, self.operation.rule)
+                if self._acknowledged(transition, fact)
+                else Fenced()
+            )
             return
 
     def _acknowledged(self, transition: Transition, fact: EndFact | None) -> bool:
@@ -347,15 +341,20 @@ class Owner:
 
     def _anew(self) -> Anew | None:
         """DESIGN.md section 4, *Writing anew*: only within `ttl` of the last acknowledged claim or renewal."""
-        if self._clock() - self._confirmed_at >= self.operation.rule.ttl / 1000:
+        if self._unconfirmed >= self.operation.rule.ttl / 1000:
             return None
-        claimed = self._claimed or Claimed(1, 1)
-        return Anew(self._claim, claimed.attempt, claimed.version)
+        lease = self._lease
+        return Anew(self._claim, 1, 1) if lease is None else Anew(self._claim, lease.attempt, lease.version)
 
     def _worth_asking(self, transition: Transition) -> bool:
         if self._unprotected and isinstance(transition, Free):
             return self._doubtful
-        return self._clock() - self._confirmed_at < (self.operation.rule.lease + self.operation.rule.ttl) / 1000
+        return self._unconfirmed < (self.operation.rule.lease + self.operation.rule.ttl) / 1000
+
+    @property
+    def _unconfirmed(self) -> float:
+        """Seconds since the store last acknowledged that this owner owns."""
+        return self._clock() - self._asked_at if self._lease is None else self._lease.unconfirmed
 
     def _take_back(self) -> None:
         """A claim that may still be applied must not wedge its key (DESIGN.md section 4, *Taken back*)."""
@@ -374,6 +373,7 @@ class Owner:
     def cut(self) -> None:
         """The drain time is over: stop forwarding, and say how far it came."""
         self.draining = True
+        self._hurry.set()
         if self._sending is not None:
             self._sending.cancel()
 
@@ -386,6 +386,7 @@ class Owner:
     def nobody(self) -> None:
         """The client of this execution is gone: nobody reads what is given to it."""
         self._alone = True
+        self._hurry.set()
         if self._tee is not None:
             self._tee.leave()
 
@@ -417,6 +418,17 @@ class Owner:
     @property
     def _short(self) -> str:
         return short_id(self.operation.record_id)
+
+
+def _after(fact: EndFact | None, transition: Transition, delivery: Delivery, rule: Rule) -> Delivery:
+    """A release of what an earlier attempt may have executed leaves it unknown: the client is told so."""
+    match fact, transition, delivery:
+        case Done(State.UNKNOWN), Free(), Failed():
+            return Failed.lost(Reason.RELEASED_AFTER_SEND, rule)
+        case Done(State.UNKNOWN), Free(), Answered():
+            return replace(delivery, state="unknown")
+        case _:
+            return delivery
 
 
 def _smaller(transition: Transition, asked: int) -> Transition:

@@ -11,8 +11,7 @@ import structlog
 
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
-from idemproxy.execution import Delivery, Forward, Operation
-from idemproxy.idempotency.operation import Transition
+from idemproxy.execution import End, Forward, Operation
 from idemproxy.owner import FIRST_PAUSE, Owner, Seen
 from idemproxy.stores.base import Store, TakeBack
 
@@ -28,7 +27,7 @@ class Ownership:
     def __init__(
         self,
         store: Store,
-        forward: Callable[[Forward], Coroutine[Any, Any, tuple[Transition, Delivery]]],
+        forward: Callable[[Forward], Coroutine[Any, Any, End]],
         clock: Clock,
         tokens: Callable[[], bytes],
     ) -> None:

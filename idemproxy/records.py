@@ -1,5 +1,5 @@
-"""What an operator does with records: look, settle, forget. Every act names the version that was looked at, and is refused while
-an owner is alive (DESIGN.md section 4, *Operators*)."""
+"""What an operator does with records: look, settle, forget. Every act names the token and the version that were looked at, and is
+refused while an owner is alive (DESIGN.md section 4, *Operators*)."""
 
 from __future__ import annotations
 
@@ -161,19 +161,26 @@ def id_of(rule: Rule, namespace: str, key: bytes, scope: Sequence[bytes]) -> str
 # ------------------------------------------------------------------------------------------------------------------- settling
 
 
-async def release(store: Store, record_id: str, version: int, ttl: int) -> State:
+async def release(store: Store, seen: Seen, ttl: int) -> State:
     """It did not happen: the next request with the key executes. `ttl` is milliseconds."""
-    return await _settle(store, record_id, SettleRelease(version, ttl))
+    return await _settle(store, seen.record_id, SettleRelease(seen.record.token, seen.record.version, ttl))
 
 
-async def complete(store: Store, record_id: str, version: int, answer: Answer, ttl: int) -> State:
+async def complete(store: Store, seen: Seen, answer: Answer, ttl: int) -> State:
     """It happened, and this is the answer. `ttl` is milliseconds."""
-    return await _settle(store, record_id, SettleComplete(version, answer, ttl))
+    return await _settle(store, seen.record_id, SettleComplete(seen.record.token, seen.record.version, answer, ttl))
 
 
-async def delete(store: Store, record_id: str, version: int) -> State:
+async def delete(store: Store, seen: Seen) -> State:
     """Forget it."""
-    return await _settle(store, record_id, SettleDelete(version))
+    return await _settle(store, seen.record_id, SettleDelete(seen.record.token, seen.record.version))
+
+
+def still(seen: Seen, version: int) -> Seen:
+    """The record, as long as it is of the version that the operator looked at before. Raises ActRefused."""
+    if seen.record.version != version:
+        raise ActRefused(_changed(seen.record_id, version, seen.record.version))
+    return seen
 
 
 async def _settle(store: Store, record_id: str, settlement: Settlement) -> State:
@@ -191,16 +198,18 @@ async def _settle(store: Store, record_id: str, settlement: Settlement) -> State
         case Found(record, lease_left):
             if lease_left:
                 raise ActRefused(_executing(record_id, lease_left))
-            if record.version != settlement.seen_version:
-                raise ActRefused(
-                    f"record {short_id(record_id)} changed since it was read (version {settlement.seen_version}, now {record.version}): "
-                    "look at it again"
-                )
+            if (record.token, record.version) != (settlement.seen_token, settlement.seen_version):
+                raise ActRefused(_changed(record_id, settlement.seen_version, record.version))
             raise ActRefused(
                 f"record {short_id(record_id)} is {record.state.name.lower()}: only an unknown outcome can be given an answer"
             )
         case other:
             assert_never(other)
+
+
+def _changed(record_id: str, seen: int, now: int) -> str:
+    how = f"version {seen}, now {now}" if seen != now else f"version {now} is another's now"
+    return f"record {short_id(record_id)} changed since it was read ({how}): look at it again"
 
 
 def _executing(record_id: str, lease_left: int) -> str:

@@ -28,6 +28,7 @@ from idemproxy.gateway import Gateway
 from idemproxy.idempotency.record import TOKEN_BYTES
 from idemproxy.observe import logs
 from idemproxy.ownership import Ownership
+from idemproxy.probing import Prober
 from idemproxy.proxy.data_port import DataPort
 from idemproxy.proxy.downstream import Limits
 from idemproxy.proxy.outcome import Origin, Patience
@@ -111,6 +112,7 @@ class Service:
         forwarding = Forwarding(self._upstream, _hop(settings), patience, settings.docs_url)
         self._ownership = Ownership(store, Execution(forwarding).carry_out, boottime, lambda: os.urandom(TOKEN_BYTES))
         self._waiters = Waiters(store, _deaf)
+        self._prober = Prober(forwarding, store)
         self._gateway = gateway = Gateway(
             settings.rules,
             settings.namespace,
@@ -118,6 +120,7 @@ class Service:
             forwarding,
             self._ownership,
             self._waiters,
+            self._prober,
             boottime,
         )
         self._port = DataPort(gateway.serve, gateway.refusal, _failed, Limits())
@@ -176,6 +179,7 @@ class Service:
         await self._data.cleanup()
         await self._ownership.abandon()
         await self._waiters.close()
+        await self._prober.close()
         await self._admin.cleanup()
         self._upstream.close()
 

@@ -15,6 +15,7 @@ from idemproxy.config.checks import (
 )
 from idemproxy.config.faults import Faults
 from idemproxy.config.model import RULE, TOP, KeyForm
+from idemproxy.config.policies import ProbeSetting
 from idemproxy.config.settings import (
     HopSettings,
     ListenTls,
@@ -37,7 +38,10 @@ from idemproxy.idempotency.routes import (
     KeySource,
     Match,
     OnStoreFailure,
+    OwnRetry,
+    ProbeRule,
     Recipe,
+    RetryCause,
     Rule,
 )
 
@@ -54,7 +58,7 @@ def build(tree: Branch | None, faults: Faults) -> Settings:
     check_tls(top, faults)
     _check_names(rules, faults)
     for rule in rules:
-        check_rule(rule, faults)
+        check_rule(rule, top, faults)
     if faults:
         raise faults.error()
     return _settings(top, rules)
@@ -84,14 +88,14 @@ def _check_names(rules: list[Found], faults: Faults) -> None:
 
 
 def _settings(top: Found, merged: list[Found]) -> Settings:
-    rules = tuple(_rule(each) for each in merged)
+    timeouts = top.inner("upstream_timeouts")
+    rules = tuple(_rule(each, timeouts.need("response", int)) for each in merged)
     warnings = [] if rules else ["there are no routes: every request is forwarded untouched, nothing is protected"]
     for rule, found in zip(rules, merged, strict=True):
         written = found.written("release_statuses")
         warnings += warn_rule(rule, merge_statuses(written.value) if written else frozenset())
     listen = address_of(top, "listen")
     assert listen is not None, "it has a default"
-    timeouts = top.inner("upstream_timeouts")
     return Settings(
         listen=listen,
         upstream=top.need("upstream", UpstreamSettings),
@@ -122,7 +126,7 @@ def _upstream_tls(found: Found) -> UpstreamTls:
     return UpstreamTls(*(found.get(name, str) for name in ("ca", "certificate", "key", "server_name")))
 
 
-def _rule(found: Found) -> Rule:
+def _rule(found: Found, response: int) -> Rule:
     guarantee = found.need("guarantee", Guarantee)
     once = guarantee is Guarantee.AT_MOST_ONCE
     unknown = merge_statuses(found.need("unknown_statuses", tuple))
@@ -144,7 +148,9 @@ def _rule(found: Found) -> Rule:
         wait_timeout=found.need("wait_timeout", int),
         max_waiters=found.need("max_waiters", int),
         retry_after=found.need("retry_after", int),
-        on_unknown=found.get("on_unknown", OnUnknown) or (OnUnknown.BLOCK if once else OnUnknown.RETRY),
+        on_unknown=_on_unknown(found, once),
+        probe=_probe(found, response),
+        retry=_retry(found.inner("retry")),
         on_store_failure=found.get("on_store_failure", OnStoreFailure)
         or (OnStoreFailure.FAIL_CLOSED if once else OnStoreFailure.FAIL_OPEN),
         ttl=found.need("ttl", int),
@@ -157,6 +163,29 @@ def _rule(found: Found) -> Rule:
         max_response_body=found.need("max_response_body", int),
         replay_drop_headers=frozenset(found.need("replay_drop_headers", tuple)),
         problem_status=_problem_status(found.need("problem_status", tuple)),
+    )
+
+
+def _on_unknown(found: Found, once: bool) -> OnUnknown:
+    if found.get("on_unknown", ProbeSetting) is not None:
+        return OnUnknown.PROBE
+    return found.get("on_unknown", OnUnknown) or (OnUnknown.BLOCK if once else OnUnknown.RETRY)
+
+
+def _probe(found: Found, response: int) -> ProbeRule | None:
+    probe = found.get("on_unknown", ProbeSetting)
+    return None if probe is None else ProbeRule(probe.target, probe.settle if probe.settle is not None else response)
+
+
+def _retry(found: Found) -> OwnRetry:
+    causes = found.need("on", tuple)
+    statuses = merge_statuses(causes)
+    return OwnRetry(
+        attempts=found.need("attempts", int),
+        causes=frozenset(each for each in causes if isinstance(each, RetryCause)),
+        statuses=statuses,
+        backoff=found.need("backoff", int),
+        max_backoff=found.need("max_backoff", int),
     )
 
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 
 from idemproxy.config.faults import Faults, shown
 from idemproxy.config.model import KeyForm
+from idemproxy.config.policies import ProbeSetting
 from idemproxy.config.settings import Address, TcpAddress, UnixAddress, UpstreamSettings
 from idemproxy.config.table import Found
 from idemproxy.idempotency.record import OnUnknown
-from idemproxy.idempotency.routes import Guarantee, HeaderScope, Match, OnStoreFailure, Rule
+from idemproxy.idempotency.routes import (
+    AT_MOST_ONCE_RELEASES,
+    Guarantee,
+    HeaderScope,
+    Match,
+    OnStoreFailure,
+    RetryCause,
+    Rule,
+)
+from idemproxy.idempotency.template import Part, Source
 
 
 def address_of(top: Found, name: str) -> Address | None:
@@ -73,10 +84,12 @@ def _local(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def check_rule(rule: Found, faults: Faults) -> None:
+def check_rule(rule: Found, top: Found, faults: Faults) -> None:
     """Settings of one rule that exclude each other. Only what is written counts: defaults give way."""
     _check_statuses(rule, faults)
     _check_attempt_header(rule, faults)
+    _check_retry(rule, faults)
+    _check_probe(rule, top, faults)
     key = rule.inner("key")
     form, longest = key.get("format", KeyForm), key.written("max_length")
     if form and longest and longest.place and isinstance(longest.value, int) and longest.value < form.length:
@@ -122,6 +135,55 @@ def _check_attempt_header(rule: Found, faults: Faults) -> None:
             )
 
 
+def _check_retry(rule: Found, faults: Faults) -> None:
+    retry = rule.inner("retry")
+    longest, shortest = retry.written("max_backoff"), retry.get("backoff", int)
+    if longest and longest.place and isinstance(longest.value, int) and shortest and longest.value < shortest:
+        faults.add(longest.place, longest.path, "is shorter than retry.backoff", "write as much, or more")
+    causes = retry.written("on")
+    if causes is None or causes.place is None:
+        return
+    path, statuses = causes.path, merge_statuses(causes.value)
+    if any(status < 400 for status in statuses):
+        faults.add(
+            causes.place, path, "has a status below 400", "such an answer is the operation's outcome: leave it out"
+        )
+    if rule.get("guarantee", Guarantee) is not Guarantee.AT_MOST_ONCE:
+        return
+    if RetryCause.UNKNOWN in _tuple(causes.value):
+        right = "what may have been executed is not sent again: leave it out, or write guarantee: at_least_once"
+        faults.add(causes.place, path, "has unknown under at_most_once", right)
+    released = rule.written("release_statuses")
+    free = AT_MOST_ONCE_RELEASES if released is None else merge_statuses(released.value)
+    unknown = rule.written("unknown_statuses")
+    if executed := sorted(statuses - (free - merge_statuses(unknown.value if unknown else ()))):
+        which = f"{executed[0]}" if len(executed) == 1 else f"{executed[0]} and {len(executed) - 1} more"
+        right = (
+            "under at_most_once only statuses of release_statuses, which mean that nothing was executed, can be here"
+        )
+        faults.add(causes.place, path, f"has {which} under at_most_once", right)
+
+
+def _check_probe(rule: Found, top: Found, faults: Faults) -> None:
+    item = rule.written("on_unknown")
+    if item is None or item.place is None or not isinstance(item.value, ProbeSetting):
+        return
+    named = set(re.findall(r"\{([^{}]+)\}", rule.inner("match").get("path", str) or ""))
+    for part in item.value.target.pieces:
+        if isinstance(part, Part) and part.source is Source.PATH and part.name not in named:
+            right = "name a {segment} of match.path"
+            faults.add(item.place, f"{item.path}.probe.url", "has a path: part that the rule's path has not", right)
+    if not any(isinstance(part, Part) for part in item.value.target.pieces):
+        right = "say which operation is meant, such as with {header:Idempotency-Key}"
+        faults.add(item.place, f"{item.path}.probe.url", "is the same for every operation", right)
+    if item.value.settle is None and top.inner("upstream_timeouts").get("response", int) == 0:
+        right = "write how long the upstream may still be working on a request, since upstream_timeouts.response is off"
+        faults.add(item.place, f"{item.path}.probe.settle", "is missing", right)
+
+
+PATIENT = 60_000
+"""Milliseconds that hardly any client waits longer than."""
+
 _REFUSED = {
     "uuid": "prefixed ones, such as stripe-node-retry-<uuid>, stainless-python-retry-<uuid>, auto_<uuid>",
     "uuid4": "stripe-python's random hex without version bits, and prefixed ones, such as stripe-node-retry-<uuid>",
@@ -148,6 +210,8 @@ def warn_rule(rule: Rule, released: frozenset[int]) -> list[str]:
             said.append(
                 "release_statuses has statuses below 400 under at_most_once: a retry after such an answer executes again"
             )
+    if rule.wait_timeout > PATIENT:
+        said.append("wait_timeout is longer than a minute: most clients give up before, and their places stay taken")
     if any(isinstance(part, HeaderScope) and part.pattern for part in rule.scope):
         said.append(
             "a scope's pattern is matched against what nobody has verified, and a replay skips the upstream's own check"

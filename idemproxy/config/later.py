@@ -37,12 +37,6 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
             "max_clock_skew": Later("How far clients' clocks may be off."),
         },
         "rule.fingerprint": {"ignore": Later("Parts that may differ in a retry.", ([],))},
-        "rule.retry": {
-            "attempts": Later("How often the proxy itself sends a request.", (1,)),
-            "on": Later("What it sends again after.", (["unreachable"],)),
-            "backoff": Later("The first pause.", ("100ms",)),
-            "max_backoff": Later("The longest pause.", ("5s",)),
-        },
     }
 )
 
@@ -51,7 +45,6 @@ VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
         "store": frozenset({"redis+sentinel", "redis+cluster", "postgresql", "postgres"}),
         "rule.scope": frozenset({"cookie", "path", "client_cert", "jwt"}),
         "rule.fingerprint.body": frozenset({"json", "form", "multipart"}),
-        "rule.on_unknown": frozenset({"probe"}),
         "rule.mode": frozenset({"observe"}),
     }
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from idemproxy.config import values
-from idemproxy.config.faults import Faults, nearest
+from idemproxy.config.faults import nearest
 from idemproxy.config.kinds import (
     SUBSTITUTED,
     Flag,
@@ -26,11 +26,17 @@ from idemproxy.config.kinds import (
     timeout,
 )
 from idemproxy.config.later import NOT_YET, VALUES
+from idemproxy.config.policies import ON_UNKNOWN, RETRY, Statuses
 from idemproxy.config.table import Either, Field, Table
-from idemproxy.config.tree import Leaf, Node, Shape
 from idemproxy.idempotency.problems import Slug
-from idemproxy.idempotency.record import OnUnknown
-from idemproxy.idempotency.routes import BodyRecipe, Guarantee, HeaderScope, InFlight, LiteralScope, OnStoreFailure
+from idemproxy.idempotency.routes import (
+    BodyRecipe,
+    Guarantee,
+    HeaderScope,
+    InFlight,
+    LiteralScope,
+    OnStoreFailure,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +60,6 @@ _FORMS = {
     "uuid7": KeyForm("uuid7", _uuid("7", "[89abAB]"), 36),
     "ulid": KeyForm("ulid", re.compile(b"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}"), 26),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Statuses:
-    """A status or a class of them, as a set."""
-
-    def read(self, node: Node, path: str, faults: Faults) -> object:
-        if isinstance(node, Leaf) and (node.shape is Shape.WHOLE or (node.foreign and node.text.isdecimal())):
-            number = Whole(200, 599).read(node, path, faults)
-            return frozenset({number}) if isinstance(number, int) else number
-        return Words(values.statuses, values.STATUS, {}).read(node, path, faults)
-
-    def schema(self) -> Schema:
-        text = {"type": "string", "pattern": "^[2-5][xX][xX]$"}
-        return {"anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, text, {"$ref": "#/$defs/substituted"}]}
 
 
 def _header(parse: Callable[[str], bytes] = values.lower_header) -> Words:
@@ -106,13 +97,6 @@ FORMAT = Either(
     choice(_FORMS),
     Table("format", (_regex("regex", "What a whole key matches."),)),
     lambda found: KeyForm("regex", found.need("regex", re.Pattern)),
-)
-
-ON_UNKNOWN = Either(
-    choice({"block": OnUnknown.BLOCK, "retry": OnUnknown.RETRY}, "rule.on_unknown"),
-    Table("on_unknown", ()),
-    lambda found: found,
-    VALUES["rule.on_unknown"],
 )
 
 MATCH = Table(
@@ -208,7 +192,7 @@ RULE = Table(
         Field(
             "on_unknown",
             ON_UNKNOWN,
-            "Where the outcome is unknown: block (409) or retry (execute again). Default by guarantee.",
+            "Where the outcome is unknown: block (409), retry (execute again), or {probe: ..}. Default by guarantee.",
         ),
         Field(
             "on_store_failure",
@@ -225,7 +209,7 @@ RULE = Table(
             "Answers that mean: not executed. Default by guarantee.",
         ),
         Field("unknown_statuses", Listing(Statuses(), "statuses"), "Answers that mean: it may have been executed.", []),
-        Field("retry", Table("rule.retry", ()), "The proxy's own further attempts."),
+        Field("retry", RETRY, "The proxy's own further attempts."),
         Field(
             "attempt_header",
             OrNull(_header(values.attempt_header)),

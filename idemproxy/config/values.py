@@ -8,6 +8,7 @@ import re
 from idemproxy.config.kinds import WrongError
 from idemproxy.config.later import NOT_YET, VALUES
 from idemproxy.config.settings import Address, TcpAddress, UnixAddress, UpstreamSettings
+from idemproxy.idempotency.template import BadTemplate, Template, parse_template
 
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -25,6 +26,9 @@ METHOD = "write a method such as POST"
 HOST = "write a host without port or wildcard, such as api.example.com"
 DOCS = "write an http(s) URL without a fragment"
 FILE = "write the path of a file"
+ON_UNKNOWN = "write block, retry or {probe: {url: PATH}}"
+PROBE = "write a path of the upstream, such as /v1/charges/by-key/{header:Idempotency-Key}"
+RETRY_ON = "write unreachable, unknown, a status from 400 to 599 or a class such as 5xx"
 STATUS = "write a status from 200 to 599 or a class such as 4xx"
 REGEX = "write a regular expression as Python has them, in ASCII"
 SCOPE = 'write "header:NAME", "literal:TEXT" or {header: NAME, pattern: REGEX}'
@@ -255,6 +259,22 @@ def docs_url(text: str) -> str:
     if not re.fullmatch(r"https?://[!$%&'()*+,./0-9:;=?@A-Z_a-z~\[\]-]+", text) or "@" in text:
         raise WrongError("", DOCS)
     return text
+
+
+def probe_target(text: str) -> Template:
+    """What a probe asks for: always of the upstream itself, so that a probe can never come back to the proxy."""
+    if "://" in text:
+        raise WrongError("a whole URL", PROBE, "probes ask the upstream only: leave its address out")
+    try:
+        template = parse_template(text)
+    except BadTemplate as error:
+        raise WrongError(str(error), PROBE) from None
+    literal = b"".join(piece for piece in template.pieces if isinstance(piece, bytes))
+    if not text.startswith("/"):
+        raise WrongError("no path", PROBE)
+    if not re.fullmatch(rb"(?:[!$&-;=?@A-Z_a-z~]|%[0-9A-Fa-f]{2})*", literal):
+        raise WrongError("with a character that no target can hold", PROBE)
+    return template
 
 
 def statuses(text: str) -> frozenset[int]:

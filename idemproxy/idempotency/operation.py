@@ -11,7 +11,7 @@ from typing import assert_never
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.problems import Problem, Retry, Slug
 from idemproxy.idempotency.record import OnUnknown, Reason, Record, State, Tombstone
-from idemproxy.idempotency.routes import InFlight, Rule
+from idemproxy.idempotency.routes import InFlight, OwnRetry, RetryCause, Rule
 
 # ------------------------------------------------------------------------------------------ (record found, request) -> decision
 
@@ -39,13 +39,23 @@ class TakeOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """The outcome is unknown and the rule asks the upstream: what it says counts if the record is still as it was seen. `silent` is
+    how many milliseconds ago its owner last could have been sending."""
+
+    token: bytes
+    version: int
+    silent: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """The request gets a problem, and nothing is executed."""
 
     problem: Problem
 
 
-Decision = Wait | Replay | TakeOver | Refuse
+Decision = Wait | Replay | TakeOver | Probe | Refuse
 
 
 class Stand(Enum):
@@ -73,15 +83,16 @@ def stand(record: Record, lease_left: int) -> Stand:
             assert_never(other)
 
 
-def decide(record: Record, lease_left: int, same: bool, rule: Rule) -> Decision:
-    """The decision table. `same`: the request's fingerprint is the record's; it is looked at before anything else."""
+def decide(record: Record, lease_left: int, now: int, same: bool, rule: Rule) -> Decision:
+    """The decision table. `same`: the request's fingerprint is the record's; it is looked at before anything else. `now` is the
+    store's clock."""
     if not same:
         return Refuse(REUSED)
     match stand(record, lease_left):
         case Stand.RUNNING:
             return in_flight(rule, lease_left)
         case Stand.UNKNOWN:
-            return _unknown(record, rule)
+            return _unknown(record, now, rule)
         case Stand.FINISHED:
             assert isinstance(record.answer, Answer)
             return Replay(record.answer)
@@ -104,15 +115,54 @@ def in_flight(rule: Rule, lease_left: int) -> Wait | Refuse:
             assert_never(other)
 
 
-def _unknown(record: Record, rule: Rule) -> TakeOver | Refuse:
+def _unknown(record: Record, now: int, rule: Rule) -> TakeOver | Probe | Refuse:
+    """Of the record's policy and the rule's, the stricter counts. A probe needs a rule that says where to ask."""
     policy = min(record.on_unknown, rule.on_unknown)
     match policy:
         case OnUnknown.RETRY:
             return TakeOver(record.token, record.version)
+        case OnUnknown.PROBE if rule.probe is not None:
+            return Probe(record.token, record.version, _silent(record, now))
         case OnUnknown.BLOCK | OnUnknown.PROBE:
             return Refuse(OUTCOME_UNKNOWN)
         case other:
             assert_never(other)
+
+
+def _silent(record: Record, now: int) -> int:
+    """An owner that said itself that the outcome is unknown had stopped sending before. Of one that died, the lease's end is all that
+    is known."""
+    last = record.lease_until if record.state is State.PROCESSING else record.updated_at
+    return max(0, now - last)
+
+
+class Said(Enum):
+    """What the upstream says of an operation whose outcome is unknown."""
+
+    DID_NOT_HAPPEN = "it knows no such operation"
+    NOTHING = "no answer that could be used"
+
+
+def probed(said: Said, probe: Probe, rule: Rule) -> TakeOver | Refuse:
+    """What follows where a probe brought no answer to replay (DESIGN.md section 4, *Probe*)."""
+    assert rule.probe is not None
+    match said:
+        case Said.NOTHING:
+            return Refuse(_still_unknown(rule.retry_after))
+        case Said.DID_NOT_HAPPEN if probe.silent < rule.probe.settle:
+            return Refuse(_still_unknown(rule.probe.settle - probe.silent))
+        case Said.DID_NOT_HAPPEN:
+            return TakeOver(probe.token, probe.version)
+        case other:
+            assert_never(other)
+
+
+def _still_unknown(rest: int) -> Problem:
+    detail = (
+        "The operation with this key was begun and its outcome is not known yet: it may have been executed. Send the same request "
+        "again with the same key: the service is asked again then."
+    )
+    return Problem(Slug.OUTCOME_UNKNOWN, detail, rest, retry=Retry.SAME_KEY)
 
 
 REUSED = Problem(
@@ -206,19 +256,53 @@ def broken(status: int, reason: Reason, rule: Rule) -> Transition:
             assert_never(other)
 
 
+def cause_of(transition: Transition, status: int | None, rule: Rule) -> RetryCause | None:
+    """Why the proxy itself may send once more after this end; None: it may not. `status` is the answer's, None where no head came."""
+    if status in rule.retry.statuses:
+        return RetryCause.STATUS
+    match transition:
+        case Free() if status is None:
+            cause = RetryCause.UNREACHABLE
+        case LeaveUnknown():
+            cause = RetryCause.UNKNOWN
+        case Free() | Complete():
+            return None
+        case other:
+            assert_never(other)
+    return cause if cause in rule.retry.causes else None
+
+
+def pause_before(attempt: int, chance: float, asked: int | None, retry: OwnRetry) -> int | None:
+    """Milliseconds to wait before the proxy's own attempt of that number (2 is the first): exponential, of which `chance` (0 to 1)
+    takes away up to a half, and no less than the upstream `asked` for (Retry-After). None: it asked for more than the rule's patience,
+    so that the client is to be told instead."""
+    if asked is not None and asked > retry.max_backoff:
+        return None
+    whole = min(retry.max_backoff, retry.backoff << min(attempt - 2, 32))
+    return max(round(whole * (1 - chance / 2)), asked or 0)
+
+
 def lost(reason: Reason, rule: Rule) -> Problem:
     """What the client gets whose request was sent, in part or whole, and not answered."""
-    again = rule.on_unknown is OnUnknown.RETRY
-    retry = Retry.SAME_KEY if again else Retry.ASK_OPERATOR
-    said = (
-        "Send the same request again with the same key to have it executed again."
-        if again
-        else "It may have been executed, and is not executed again: an operator can settle it."
-    )
+    retry, said = _AFTER_LOSS[rule.on_unknown]
     slug, what = _LOST[reason]
     return Problem(slug, f"{what} The outcome is unknown. {said}", rule.retry_after, retry=retry)
 
 
+_AFTER_LOSS = {
+    OnUnknown.BLOCK: (
+        Retry.ASK_OPERATOR,
+        "It may have been executed, and is not executed again: an operator can settle it.",
+    ),
+    OnUnknown.PROBE: (
+        Retry.SAME_KEY,
+        "Send the same request again with the same key: the service is asked then whether it was executed.",
+    ),
+    OnUnknown.RETRY: (
+        Retry.SAME_KEY,
+        "Send the same request again with the same key to have it executed again.",
+    ),
+}
 _LOST = {
     Reason.NONE: (Slug.UPSTREAM_FAILED, "The upstream gave no answer."),
     Reason.RESET: (Slug.UPSTREAM_FAILED, "The upstream's connection broke after the request was sent."),

@@ -142,7 +142,7 @@ def render(problem: Problem, docs_url: str = "", problem_status: Mapping[Slug, i
         lines.append(f"Retry-After: {seconds}")
     if docs_url:
         lines.append(f'Link: <{docs_url}>; rel="describedby"')
-    if kind.hopeless:
+    if kind.hopeless and retry is not Retry.SAME_KEY:
         lines += ["Stripe-Should-Retry: false", "X-Should-Retry: false"]
     lines.append("Cache-Control: no-store")
     body = json.dumps(members, ensure_ascii=False).encode() + b"\n"

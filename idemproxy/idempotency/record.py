@@ -56,7 +56,8 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the store holds for an operation. Times are milliseconds on the store's clock."""
+    """What the store holds for an operation. Times are milliseconds on the store's clock. `lease_until` is when the last lease that
+    was given ends, or ended."""
 
     state: State
     fingerprint: bytes
@@ -71,17 +72,24 @@ class Record:
     created_at: int
     updated_at: int
     expires_at: int
+    lease_until: int
     answer: Answer | Tombstone | None
 
 
-_HEAD = struct.Struct(">2sBBBBIQQQQ16s32sHHHIH")
-"""Magic and encoding, state, flags, on_unknown, reason, attempt, version, created_at, updated_at, expires_at, token, fingerprint,
-bytes of rule, bytes of recipe, status, bytes of the answer's head, bytes of its trailers. Then rule, recipe, the answer's head,
-trailers and body.
+_HEAD = struct.Struct(">2sBBBBIQQQQQ16s32sHHHIH")
+"""Magic and encoding, state, flags, on_unknown, reason, attempt, version, created_at, updated_at, expires_at, lease_until, token,
+fingerprint, bytes of rule, bytes of recipe, status, bytes of the answer's head, bytes of its trailers. Then rule, recipe, the
+answer's head, trailers and body.
 `stores/scripts` reads and writes these offsets in Lua."""
 
 HEAD_BYTES = _HEAD.size
-_MAGIC = b"I\x01"
+MAGIC = b"I\x02"
+FINGERPRINT_BYTES = 32
+TOKEN_AT = 50
+FINGERPRINT_AT = TOKEN_AT + TOKEN_BYTES
+RULE_BYTES_AT = FINGERPRINT_AT + FINGERPRINT_BYTES
+"""Where a record's parts begin, for who fills in or reads one of them alone."""
+
 _MAY_HAVE_RUN = 1
 _KEPT = 2
 
@@ -99,7 +107,7 @@ def encode(record: Record) -> bytes:
             pass
     rule, recipe = record.rule.encode(), record.recipe.encode()
     fixed = _HEAD.pack(
-        _MAGIC,
+        MAGIC,
         record.state,
         flags,
         record.on_unknown,
@@ -109,6 +117,7 @@ def encode(record: Record) -> bytes:
         record.created_at,
         record.updated_at,
         record.expires_at,
+        record.lease_until,
         record.token,
         record.fingerprint,
         len(rule),
@@ -122,7 +131,7 @@ def encode(record: Record) -> bytes:
 
 def decode(value: bytes) -> Record:
     """The record that `encode` wrote. Raises RecordUnreadable for anything else."""
-    if value[:2] != _MAGIC or len(value) < HEAD_BYTES:
+    if value[:2] != MAGIC or len(value) < HEAD_BYTES:
         raise RecordUnreadable(
             "a record is in an encoding that this version does not know: it was written by another version of idemproxy, or by "
             "another program that shares the store; run one version a namespace, or delete the record"
@@ -138,6 +147,7 @@ def decode(value: bytes) -> Record:
         created_at,
         updated_at,
         expires_at,
+        lease_until,
         token,
         fingerprint,
         rule_bytes,
@@ -172,6 +182,7 @@ def decode(value: bytes) -> Record:
             created_at,
             updated_at,
             expires_at,
+            lease_until,
             answer,
         )
     except ValueError as error:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown
+from idemproxy.idempotency.template import Part, Source, Template
 
 
 class InFlight(Enum):
@@ -90,6 +91,35 @@ class Recipe:
     body: BodyRecipe = BodyRecipe.RAW
 
 
+class RetryCause(Enum):
+    """Why the proxy itself may send an operation once more."""
+
+    UNREACHABLE = "unreachable"
+    UNKNOWN = "unknown"
+    STATUS = "status"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRetry:
+    """The proxy's own further attempts. `attempts` counts the first one too; an answer with one of `statuses` is a cause. `backoff` and
+    `max_backoff` are milliseconds: the first pause, and the longest."""
+
+    attempts: int = 1
+    causes: frozenset[RetryCause] = frozenset({RetryCause.UNREACHABLE})
+    statuses: frozenset[int] = frozenset()
+    backoff: int = 100
+    max_backoff: int = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRule:
+    """How the upstream is asked whether an operation happened: a GET of `target`. `settle` is how many milliseconds after its owner's
+    last sign of life an operation that the upstream does not know counts as not executed."""
+
+    target: Template
+    settle: int
+
+
 AT_MOST_ONCE_RELEASES = frozenset({401, 402, 407, 421, 425, 428, 429})
 AT_LEAST_ONCE_RELEASES = frozenset(range(400, 600))
 
@@ -110,6 +140,8 @@ class Rule:
     max_waiters: int = 100
     retry_after: int = 1_000
     on_unknown: OnUnknown = OnUnknown.BLOCK
+    probe: ProbeRule | None = None
+    retry: OwnRetry = OwnRetry()
     on_store_failure: OnStoreFailure = OnStoreFailure.FAIL_CLOSED
     ttl: int = 86_400_000
     lease: int = 30_000
@@ -126,4 +158,7 @@ class Rule:
 def own_fields(rule: Rule) -> frozenset[bytes]:
     """The header fields that make a request what it is to a rule, in lower case: nothing on the way may make one vanish, or slip one in."""
     scope = {part.name for part in rule.scope if isinstance(part, HeaderScope)}
-    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *(name for name, _ in rule.match.headers)})
+    asked = rule.probe.target.pieces if rule.probe is not None else ()
+    probed = {each.name.encode() for each in asked if isinstance(each, Part) and each.source is Source.HEADER}
+    matched = {name for name, _ in rule.match.headers}
+    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *matched, *probed})

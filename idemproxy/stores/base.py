@@ -4,7 +4,7 @@ when it may have been. What the commands mean is written once, in `semantics.py`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from idemproxy.idempotency.messages import Answer
@@ -42,6 +42,17 @@ class Renewal:
     """Ask that the lease of the claim `token` run on."""
 
     token: bytes
+    lease: int
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class NextAttempt:
+    """The owner `token` means to send once more: number that attempt, and let the lease run on as a renewal does. `may_have_run`:
+    an earlier attempt of this owner was sent, and may have had its effect."""
+
+    token: bytes
+    may_have_run: bool
     lease: int
     ttl: int
 
@@ -94,16 +105,19 @@ class TakeBack:
 
 @dataclass(frozen=True, slots=True)
 class SettleRelease:
-    """An operator says: it did not happen. `ttl` is how long the attempt's number is kept."""
+    """An operator says: it did not happen. `ttl` is how long the attempt's number is kept. Each settlement names the token and the
+    version of the record that was read: if either moved, nothing changes."""
 
+    seen_token: bytes
     seen_version: int
     ttl: int
 
 
 @dataclass(frozen=True, slots=True)
 class SettleComplete:
-    """An operator says: it happened, and this is the answer."""
+    """An operator, or a probe, says: it happened, and this is the answer."""
 
+    seen_token: bytes
     seen_version: int
     answer: Answer
     ttl: int
@@ -113,6 +127,7 @@ class SettleComplete:
 class SettleDelete:
     """An operator says: forget it, the attempt's number with it."""
 
+    seen_token: bytes
     seen_version: int
 
 
@@ -131,10 +146,12 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Another record stands there. `lease_left` is milliseconds on the store's clock, 0 when no owner is alive."""
+    """Another record stands there. `lease_left` is milliseconds on the store's clock, 0 when no owner is alive. `now` is that
+    clock, as the record was read."""
 
     record: Record
     lease_left: int
+    now: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +188,9 @@ class Done:
 ClaimFact = Claimed | Found | Locked | Dead
 TakeOverFact = Claimed | Found | Missing | Dead
 RenewFact = Renewed | Found | Missing | Locked | Dead
-"""What `Found` holds here may lack its answer (None), where it is large: the rest is right."""
-
+NextFact = Claimed | Found | Missing | Locked | Dead
 EndFact = Done | Found | Missing | Locked | Dead
-"""As of a renewal: what `Found` holds may lack its answer."""
+"""What `Found` holds here, and in a NextFact and a RenewFact, may lack its answer (None), where it is large: the rest is right."""
 
 LookFact = Found | Missing | Locked
 
@@ -203,6 +219,8 @@ class Store(Protocol):
     async def take_over(self, record_id: str, take_over: TakeOver) -> TakeOverFact: ...
 
     async def renew(self, record_id: str, renewal: Renewal) -> RenewFact: ...
+
+    async def next_attempt(self, record_id: str, asked: NextAttempt) -> NextFact: ...
 
     async def complete(self, record_id: str, completion: Completion) -> EndFact: ...
 

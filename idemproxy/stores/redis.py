@@ -32,6 +32,8 @@ from idemproxy.stores.base import (
     Found,
     LookFact,
     MarkUnknown,
+    NextAttempt,
+    NextFact,
     Page,
     Release,
     Renewal,
@@ -100,6 +102,10 @@ class RedisStore:
         asked = (renewal.token, number(renewal.lease), number(renewal.ttl))
         return cast(RenewFact, await self._brief(scripts.RENEW, record_id, *asked))
 
+    async def next_attempt(self, record_id: str, asked: NextAttempt) -> NextFact:
+        arguments = (asked.token, number(asked.may_have_run), number(asked.lease), number(asked.ttl))
+        return cast(NextFact, await self._brief(scripts.NEXT_ATTEMPT, record_id, *arguments))
+
     async def complete(self, record_id: str, completion: Completion) -> EndFact:
         asked = (
             completion.token,
@@ -130,15 +136,15 @@ class RedisStore:
         await self._end(scripts.TAKE_BACK, record_id, *asked)
 
     async def settle(self, record_id: str, settlement: Settlement) -> EndFact:
-        seen = number(settlement.seen_version)
+        seen = (settlement.seen_token, number(settlement.seen_version))
         match settlement:
             case SettleRelease(ttl=ttl):
-                asked = (b"release", seen, number(ttl), b"", b"", b"")
+                asked = (b"release", *seen, number(ttl), b"", b"", b"")
             case SettleComplete(answer=answer, ttl=ttl):
                 _, lengths, payload = scripts.answer_parts(answer)
-                asked = (b"complete", seen, number(ttl), number(state_of(answer)), lengths, payload)
+                asked = (b"complete", *seen, number(ttl), number(state_of(answer)), lengths, payload)
             case SettleDelete():
-                asked = (b"delete", seen, b"0", b"", b"", b"")
+                asked = (b"delete", *seen, b"0", b"", b"", b"")
             case other:
                 assert_never(other)
         return cast(EndFact, await self._end(scripts.SETTLE, record_id, *asked))

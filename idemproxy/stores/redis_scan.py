@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from idemproxy.errors import RecordUnreadable, StoreError
 from idemproxy.idempotency.messages import Answer
-from idemproxy.idempotency.record import HEAD_BYTES, State
+from idemproxy.idempotency.record import HEAD_BYTES, MAGIC, RULE_BYTES_AT, State
 from idemproxy.stores.base import Found, LookFact, Page
 from idemproxy.stores.redis_link import Link
 from idemproxy.stores.redis_wire import command
@@ -22,7 +22,6 @@ _PAGE_BYTES = 16 * 2**20
 _HEAD_AND_RULE = 1023
 """The last byte that is read of a record to decide whether it is wanted; a rule's name has at most 64 characters."""
 
-_RULE_BYTES_AT = 90
 _CURSOR = re.compile(r"(?P<scan>[0-9]{1,20})(?P<rest>(?:,[0-9a-f]{64})*)")
 _BEGIN = "0"
 
@@ -101,11 +100,11 @@ def _may_fit(head: bytes, state: State | None, rule: str | None) -> bool:
     """An encoding that is not known is looked at, so that it is told and not passed over."""
     if not head:
         return False
-    if head[:2] != b"I\x01" or len(head) < HEAD_BYTES:
+    if head[:2] != MAGIC or len(head) < HEAD_BYTES:
         return True
     if head[2] == State.RELEASED or (state is not None and head[2] != state):
         return False
-    end = HEAD_BYTES + int.from_bytes(head[_RULE_BYTES_AT : _RULE_BYTES_AT + 2], "big")
+    end = HEAD_BYTES + int.from_bytes(head[RULE_BYTES_AT : RULE_BYTES_AT + 2], "big")
     return rule is None or head[HEAD_BYTES:end] == rule.encode()
 
 

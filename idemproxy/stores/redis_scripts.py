@@ -13,8 +13,11 @@ from typing import Any
 from idemproxy.errors import StoreAmbiguous
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import (
+    FINGERPRINT_AT,
+    FINGERPRINT_BYTES,
     NO_TOKEN,
-    TOKEN_BYTES,
+    RULE_BYTES_AT,
+    TOKEN_AT,
     OnUnknown,
     Reason,
     Record,
@@ -67,19 +70,16 @@ def _script(name: str, arguments: int, *parts: str) -> Script:
 CLAIM = _script("claim", 4, "owning")
 TAKE_OVER = _script("take_over", 5, "owning")
 RENEW = _script("renew", 3, "owning")
+NEXT_ATTEMPT = _script("next_attempt", 4, "owning")
 FINISH = _script("finish", 10, "ending")
 RELEASE = _script("release", 4, "ending")
 TAKE_BACK = _script("take_back", 5, "ending")
-SETTLE = _script("settle", 8, "ending")
+SETTLE = _script("settle", 9, "ending")
 LOOK = _script("look", 1)
 
 _KEPT = 2
 _ANSWER = struct.Struct(">HIH")
 """Status, bytes of the answer's head, bytes of its trailers: as in record.py."""
-
-_TOKEN_AT = 42
-_FINGERPRINT_BYTES = 32
-_AFTER_FINGERPRINT = _TOKEN_AT + TOKEN_BYTES + _FINGERPRINT_BYTES
 
 
 def number(value: int) -> bytes:
@@ -91,7 +91,7 @@ def number(value: int) -> bytes:
 def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt: int) -> bytes:
     record = Record(
         State.PROCESSING,
-        bytes(_FINGERPRINT_BYTES),
+        bytes(FINGERPRINT_BYTES),
         recipe,
         rule,
         NO_TOKEN,
@@ -103,6 +103,7 @@ def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt:
         0,
         0,
         0,
+        0,
         None,
     )
     return encode(record)
@@ -111,7 +112,7 @@ def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt:
 def template(claim: Claim, attempt: int = 1, version: int = 1) -> bytes:
     """The record that a claim makes, for a script to fill in the times."""
     plain = _plain(claim.recipe, claim.rule, claim.on_unknown, version, attempt)
-    return b"".join((plain[:_TOKEN_AT], claim.token, claim.fingerprint, plain[_AFTER_FINGERPRINT:]))
+    return b"".join((plain[:TOKEN_AT], claim.token, claim.fingerprint, plain[RULE_BYTES_AT:]))
 
 
 def anew(made_from: Anew | None) -> bytes:
@@ -125,7 +126,7 @@ _DEAD[2] = State.RELEASED
 
 def dead(token: bytes) -> bytes:
     """The remnant of a claim that was taken back before it was applied."""
-    return b"".join((_DEAD[:_TOKEN_AT], token, _DEAD[_TOKEN_AT + TOKEN_BYTES :]))
+    return b"".join((_DEAD[:TOKEN_AT], token, _DEAD[FINGERPRINT_AT:]))
 
 
 def answer_parts(answer: Answer | Tombstone) -> tuple[bytes, bytes, bytes]:
@@ -144,13 +145,13 @@ NO_ANSWER = (b"0", bytes(_ANSWER.size), b"")
 _MISSING, _DEAD_TOKEN = Missing(), Dead()
 _FACTS: dict[object, Callable[[list[Any]], Fact | Abridged]] = {
     1: lambda reply: Claimed(reply[1], reply[2]),
-    2: lambda reply: Found(decode(reply[1]), reply[2]),
+    2: lambda reply: Found(decode(reply[1]), reply[2], reply[3]),
     3: lambda _: _MISSING,
     4: lambda reply: Locked(reply[1]),
     5: lambda _: _DEAD_TOKEN,
     6: lambda reply: Renewed(reply[1]),
     7: lambda reply: Done(State(reply[1])),
-    8: lambda reply: Abridged(Found(decode(reply[1]), reply[2]), reply[3]),
+    8: lambda reply: Abridged(Found(decode(reply[1]), reply[2], reply[3]), reply[4]),
 }
 """By the codes of prelude.lua."""
 

@@ -25,6 +25,8 @@ from idemproxy.stores.base import (
     LookFact,
     MarkUnknown,
     Missing,
+    NextAttempt,
+    NextFact,
     Release,
     Renewal,
     Renewed,
@@ -75,7 +77,7 @@ def look(slot: Slot, now: int) -> LookFact:
         case Record(state=State.RELEASED):
             return Missing()
         case record:
-            return Found(record, lease_left if record.state is State.PROCESSING else 0)
+            return Found(record, lease_left if record.state is State.PROCESSING else 0, now)
 
 
 def claim(slot: Slot, asked: Claim, now: int) -> tuple[Slot, ClaimFact]:
@@ -127,9 +129,25 @@ def renew(slot: Slot, asked: Renewal, now: int) -> tuple[Slot, RenewFact]:
         return slot, _without_record(slot, now)
     if record.token != asked.token or record.state is not State.PROCESSING:
         return slot, _refused(slot, record, asked.token, now)
-    version = record.version if slot.lock is not None else record.version + 1
-    renewed = replace(record, version=version, expires_at=max(record.expires_at, now + asked.lease + asked.ttl))
-    return Slot(renewed, Lock(asked.token, now + asked.lease)), Renewed(version)
+    kept, owned = _own(_prolonged(slot, record, asked.lease, asked.ttl, now), asked.lease, now)
+    return kept, Renewed(owned.version)
+
+
+def next_attempt(slot: Slot, asked: NextAttempt, now: int) -> tuple[Slot, NextFact]:
+    """Number one more attempt of the operation's owner, and let the lease run on as `renew` does. Applied twice it skips a number:
+    numbers are unique, not dense."""
+    slot = current(slot, now)
+    record = slot.record
+    if record is None:
+        return slot, _without_record(slot, now)
+    if record.token != asked.token or record.state is not State.PROCESSING:
+        return slot, _refused(slot, record, asked.token, now)
+    numbered = replace(
+        _prolonged(slot, record, asked.lease, asked.ttl, now),
+        attempt=record.attempt + 1,
+        may_have_run=record.may_have_run or asked.may_have_run,
+    )
+    return _own(numbered, asked.lease, now)
 
 
 def complete(slot: Slot, asked: Completion, now: int) -> tuple[Slot, EndFact]:
@@ -178,14 +196,16 @@ def take_back(slot: Slot, asked: TakeBack, now: int) -> Slot:
 
 
 def settle(slot: Slot, asked: Settlement, now: int) -> tuple[Slot, EndFact]:
-    """An operator's word, on what the operator saw: refused while a lease runs, and when the version moved since."""
+    """The word of an operator, or of a probe, on the record that it saw: refused while a lease runs, and when token or version moved
+    since."""
     slot = current(slot, now)
     record = slot.record
     if record is None:
         return slot, _without_record(slot, now)
     if record.state is State.RELEASED:
         return slot, Missing()
-    if record.version != asked.seen_version or (record.state is State.PROCESSING and slot.lock is not None):
+    moved = (record.token, record.version) != (asked.seen_token, asked.seen_version)
+    if moved or (record.state is State.PROCESSING and slot.lock is not None):
         return slot, _found(slot, record, now)
     match asked:
         case SettleRelease(ttl=ttl):
@@ -242,15 +262,22 @@ def _again(slot: Slot, record: Record, lease: int, ttl: int, now: int) -> tuple[
         return slot, _found(slot, record, now)
     if slot.lock is not None:
         return slot, Claimed(record.attempt, record.version)
-    revived = replace(record, version=record.version + 1, expires_at=max(record.expires_at, now + lease + ttl))
-    return _own(revived, lease, now)
+    return _own(_prolonged(slot, record, lease, ttl, now), lease, now)
+
+
+def _prolonged(slot: Slot, record: Record, lease: int, ttl: int, now: int) -> Record:
+    """The record whose lease runs on. Where it had lapsed, somebody may have seen so: the version tells them."""
+    version = record.version if slot.lock is not None else record.version + 1
+    return replace(record, version=version, expires_at=max(record.expires_at, now + lease + ttl))
 
 
 def _own(record: Record, lease: int, now: int) -> tuple[Slot, Claimed]:
-    return Slot(record, Lock(record.token, now + lease)), Claimed(record.attempt, record.version)
+    owned = replace(record, lease_until=now + lease)
+    return Slot(owned, Lock(record.token, owned.lease_until)), Claimed(record.attempt, record.version)
 
 
 def _first(asked: Claim, attempt: int, version: int, now: int) -> Record:
+    """A new record, whose lease is not given yet."""
     return Record(
         State.PROCESSING,
         asked.fingerprint,
@@ -265,6 +292,7 @@ def _first(asked: Claim, attempt: int, version: int, now: int) -> Record:
         now,
         now,
         now + asked.lease + asked.ttl,
+        now,
         None,
     )
 
@@ -306,7 +334,7 @@ def _unknown(slot: Slot, record: Record) -> bool:
 
 def _found(slot: Slot, record: Record, now: int) -> Found:
     alive = record.state is State.PROCESSING and slot.lock is not None
-    return Found(record, slot.lock.until - now if alive and slot.lock is not None else 0)
+    return Found(record, slot.lock.until - now if alive and slot.lock is not None else 0, now)
 
 
 def _refused(slot: Slot, record: Record, token: bytes, now: int) -> Found | Missing | Dead:

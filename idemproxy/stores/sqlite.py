@@ -21,6 +21,8 @@ from idemproxy.stores.base import (
     Found,
     LookFact,
     MarkUnknown,
+    NextAttempt,
+    NextFact,
     Page,
     Release,
     Renewal,
@@ -72,6 +74,9 @@ class SqliteStore:
 
     async def renew(self, record_id: str, renewal: Renewal) -> RenewFact:
         return await self._command(record_id, Kind.WRITES, semantics.renew, renewal)
+
+    async def next_attempt(self, record_id: str, asked: NextAttempt) -> NextFact:
+        return await self._command(record_id, Kind.WRITES, semantics.next_attempt, asked)
 
     async def complete(self, record_id: str, completion: Completion) -> EndFact:
         return await self._command(record_id, Kind.ENDS, semantics.complete, completion)

@@ -18,6 +18,7 @@ from idemproxy.stores.base import (
     Found,
     LookFact,
     MarkUnknown,
+    NextAttempt,
     Release,
     Renewal,
     Store,
@@ -67,6 +68,10 @@ def release(token: bytes = A, *, ttl: int = TTL) -> Release:
 
 def renewal(token: bytes = A, *, lease: int = LONG, ttl: int = TTL) -> Renewal:
     return Renewal(token, lease, ttl)
+
+
+def next_attempt(token: bytes = A, *, may_have_run: bool = False, lease: int = LONG, ttl: int = TTL) -> NextAttempt:
+    return NextAttempt(token, may_have_run, lease, ttl)
 
 
 def take_back(token: bytes = A, *, lease: int = LONG) -> TakeBack:

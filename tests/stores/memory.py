@@ -16,6 +16,8 @@ from idemproxy.stores.base import (
     EndFact,
     LookFact,
     MarkUnknown,
+    NextAttempt,
+    NextFact,
     Page,
     Release,
     Renewal,
@@ -54,6 +56,9 @@ class MemoryStore:
 
     async def renew(self, record_id: str, renewal: Renewal) -> RenewFact:
         return await self._run("renew", record_id, lambda slot, now: semantics.renew(slot, renewal, now))
+
+    async def next_attempt(self, record_id: str, asked: NextAttempt) -> NextFact:
+        return await self._run("next_attempt", record_id, lambda slot, now: semantics.next_attempt(slot, asked, now))
 
     async def complete(self, record_id: str, completion: Completion) -> EndFact:
         return await self._run("complete", record_id, lambda slot, now: semantics.complete(slot, completion, now))
@@ -95,7 +100,7 @@ class MemoryStore:
         await self.before(name)
         slot, fact = step(self.slots.get(record_id, EMPTY), int(self._clock() * 1000))
         self.slots[record_id] = slot
-        if name not in ("get", "claim", "take_over", "renew"):
+        if name not in ("get", "claim", "take_over", "renew", "next_attempt"):
             for wake in self._wakes:
                 wake(record_id)
         await self.after(name)

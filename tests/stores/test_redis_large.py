@@ -105,22 +105,22 @@ async def test_an_end_or_a_renewal_gets_all_but_the_answer(server: RedisServer, 
         store.complete(record_id(0), completion(LARGE, OTHER)),
         store.mark_unknown(record_id(0), MarkUnknown(TOKEN, Reason.RESET, HOUR, None)),
         store.release(record_id(0), RELEASE),
-        store.settle(record_id(0), SettleDelete(7)),
-        store.settle(record_id(0), SettleComplete(2, small, HOUR)),
+        store.settle(record_id(0), SettleDelete(TOKEN, 7)),
+        store.settle(record_id(0), SettleComplete(TOKEN, 2, small, HOUR)),
     ]
     for number, fact in enumerate(await asyncio.gather(*asked)):
         assert fact == rest, number
     await store.take_back(record_id(0), TakeBack(OTHER, HOUR))
     assert decode(stored(server, 0)).answer == Answer(201, b"201 Created\r\n", LARGE, b"T: x\r\n"), "untouched"
     assert await store.complete(record_id(0), Completion(TOKEN, Tombstone(201), HOUR, None)) == Done(State.COMPLETED)
-    assert await store.settle(record_id(0), SettleDelete(2)) == Done(State.RELEASED)
+    assert await store.settle(record_id(0), SettleDelete(TOKEN, 2)) == Done(State.RELEASED)
 
 
 @pytest.mark.parametrize("by", [-1, 0, 1])
 async def test_around_the_size_that_is_large(server: RedisServer, store: RedisStore, by: int) -> None:
     await store.claim(record_id(1), claim())
     await store.complete(record_id(1), completion(b""))
-    await store.settle(record_id(1), SettleDelete(2))
+    await store.settle(record_id(1), SettleDelete(TOKEN, 2))
     await store.claim(record_id(1), claim())
     body = bytes(2**16 - len(stored(server, 1)) - len(b"200 OK\r\n") + by)
     await store.complete(record_id(1), completion(body))

@@ -74,9 +74,9 @@ async def test_every_end_wakes(server: RedisServer) -> None:
         for number in range(4, 7):
             await store.mark_unknown(record_id(number), MarkUnknown(TOKEN, Reason.RESET, HOUR, None))
         await until(lambda: len(ear.ids) >= 7)
-        await store.settle(record_id(4), SettleComplete(2, answer, HOUR))
-        await store.settle(record_id(5), SettleRelease(2, HOUR))
-        await store.settle(record_id(6), SettleDelete(2))
+        await store.settle(record_id(4), SettleComplete(TOKEN, 2, answer, HOUR))
+        await store.settle(record_id(5), SettleRelease(TOKEN, 2, HOUR))
+        await store.settle(record_id(6), SettleDelete(TOKEN, 2))
         await until(lambda: len(ear.ids) >= 10)
     assert ear.ids == [record_id(number) for number in (0, 1, 2, 3, 4, 5, 6, 4, 5, 6)]
     assert ear.begun == 1

@@ -23,6 +23,7 @@ from idemproxy.stores.base import (
     Found,
     Locked,
     MarkUnknown,
+    NextAttempt,
     Release,
     Renewal,
     SettleComplete,
@@ -52,15 +53,18 @@ class Evict:
 
 
 Settle = SettleRelease | SettleComplete | SettleDelete
-Step = Claim | TakeOver | Renewal | Completion | MarkUnknown | Release | TakeBack | Settle | Lapse | Evict
+Step = Claim | TakeOver | Renewal | NextAttempt | Completion | MarkUnknown | Release | TakeBack | Settle | Lapse | Evict
 
 AS_IT_IS = -1
 """For a version: the one that stands there when the step is taken, and its token."""
+ITS_VERSION = -2
+"""The one that stands there, and a token that need not."""
 
 tokens = st.sampled_from(TOKENS)
 times = st.sampled_from([UNIT, 2 * UNIT, 5 * UNIT])
 versions = st.integers(0, 5)
-seen_versions = st.one_of(st.just(AS_IT_IS), st.just(AS_IT_IS), versions)
+seen_tokens = st.sampled_from([*TOKENS, NO_TOKEN])
+seen_versions = st.one_of(st.just(AS_IT_IS), st.just(AS_IT_IS), st.just(ITS_VERSION), versions)
 claims = st.builds(
     Claim,
     token=tokens,
@@ -100,14 +104,15 @@ def ends(draw: st.DrawFn) -> Completion | MarkUnknown:
 
 steps: st.SearchStrategy[Step] = st.one_of(
     claims,
-    st.builds(TakeOver, tokens, st.sampled_from([*TOKENS, NO_TOKEN]), seen_versions, times, times),
+    st.builds(TakeOver, tokens, seen_tokens, seen_versions, times, times),
     st.builds(Renewal, tokens, times, times),
+    st.builds(NextAttempt, tokens, st.booleans(), times, times),
     ends(),
     st.builds(Release, tokens, times),
     st.builds(TakeBack, tokens, times),
-    st.builds(SettleRelease, seen_versions, times),
-    st.builds(SettleComplete, seen_versions, answers, times),
-    st.builds(SettleDelete, seen_versions),
+    st.builds(SettleRelease, seen_tokens, seen_versions, times),
+    st.builds(SettleComplete, seen_tokens, seen_versions, answers, times),
+    st.builds(SettleDelete, seen_tokens, seen_versions),
     st.just(Lapse()),
     st.just(Lapse()),
     st.just(Evict()),
@@ -133,6 +138,7 @@ def records(draw: st.DrawFn) -> Record:
         created_at=-7 * UNIT,
         updated_at=-3 * UNIT,
         expires_at=draw(st.sampled_from([UNIT, 4 * UNIT, 20 * UNIT])),
+        lease_until=draw(st.sampled_from([-2 * UNIT, 3 * UNIT])),
         answer=draw(outcomes) if ended else None,
     )
 
@@ -173,10 +179,12 @@ class Pair:
     def _resolved(self, step: Step) -> Step:
         record = self.slot.record
         match step:
-            case TakeOver(seen_version=version) if version == AS_IT_IS and record is not None:
+            case TakeOver() | SettleRelease() | SettleComplete() | SettleDelete() if (
+                record is not None and step.seen_version == AS_IT_IS
+            ):
                 return replace(step, seen_token=record.token, seen_version=record.version)
             case SettleRelease() | SettleComplete() | SettleDelete() if (
-                record is not None and step.seen_version == AS_IT_IS
+                record is not None and step.seen_version == ITS_VERSION
             ):
                 return replace(step, seen_version=record.version)
             case _:
@@ -192,6 +200,8 @@ class Pair:
                 self.slot, fact = semantics.take_over(self.slot, step, 0)
             case Renewal():
                 self.slot, fact = semantics.renew(self.slot, step, 0)
+            case NextAttempt():
+                self.slot, fact = semantics.next_attempt(self.slot, step, 0)
             case Completion():
                 self.slot, fact = semantics.complete(self.slot, step, 0)
             case MarkUnknown():
@@ -217,6 +227,8 @@ class Pair:
                 return await store.take_over(record_id, step)
             case Renewal():
                 return await store.renew(record_id, step)
+            case NextAttempt():
+                return await store.next_attempt(record_id, step)
             case Completion():
                 return await store.complete(record_id, step)
             case MarkUnknown():
@@ -237,7 +249,8 @@ class Pair:
 
     def _comparable(self, fact: object) -> object:
         match fact:
-            case Found(record, lease_left):
+            case Found(record, lease_left, now):
+                assert self._rounded(now - self._now) == 0, "the server's clock"
                 return Found(self._moved(record, -self._now), self._rounded(lease_left))
             case Locked(lease_left):
                 return Locked(self._rounded(lease_left))
@@ -259,9 +272,9 @@ class Pair:
         return left
 
     def _moved(self, record: Record, by: int) -> Record:
-        times = [time + by for time in (record.created_at, record.updated_at, record.expires_at)]
-        created, updated, expires = map(self._rounded, times) if by < 0 else times
-        return replace(record, created_at=created, updated_at=updated, expires_at=expires)
+        times = [time + by for time in (record.created_at, record.updated_at, record.expires_at, record.lease_until)]
+        created, updated, expires, lease_until = map(self._rounded, times) if by < 0 else times
+        return replace(record, created_at=created, updated_at=updated, expires_at=expires, lease_until=lease_until)
 
     @staticmethod
     def _rounded(time: int) -> int:
@@ -332,13 +345,28 @@ LIVES: list[list[Step]] = [
     [
         claim,
         Lapse(),
-        SettleComplete(1, Answer(200, b"h", b"b"), UNIT),
+        SettleComplete(TOKENS[0], 1, Answer(200, b"h", b"b"), UNIT),
         Completion(TOKENS[0], Tombstone(200), UNIT, None),
     ],
     [claim, Release(TOKENS[0], UNIT), claim, replace(claim, token=TOKENS[1]), Release(TOKENS[1], UNIT)],
-    [claim, Evict(), MarkUnknown(TOKENS[0], Reason.RESET, UNIT, Anew(claim, 1, 1)), SettleRelease(2, UNIT), claim],
+    [
+        claim,
+        Evict(),
+        MarkUnknown(TOKENS[0], Reason.RESET, UNIT, Anew(claim, 1, 1)),
+        SettleRelease(TOKENS[0], 2, UNIT),
+        claim,
+    ],
+    [
+        claim,
+        NextAttempt(TOKENS[0], False, 2 * UNIT, UNIT),
+        NextAttempt(TOKENS[0], True, UNIT, UNIT),
+        Lapse(),
+        NextAttempt(TOKENS[0], False, 5 * UNIT, UNIT),
+        Release(TOKENS[0], UNIT),
+        NextAttempt(TOKENS[0], False, UNIT, UNIT),
+    ],
     [TakeBack(TOKENS[0], UNIT), claim, replace(claim, token=TOKENS[1]), Lapse(), TakeBack(TOKENS[2], UNIT)],
-    [claim, Lapse(), SettleDelete(1), Completion(TOKENS[0], Tombstone(500), UNIT, Anew(claim, 3, 7)), claim],
+    [claim, Lapse(), SettleDelete(TOKENS[0], 1), Completion(TOKENS[0], Tombstone(500), UNIT, Anew(claim, 3, 7)), claim],
 ]
 
 
@@ -353,11 +381,12 @@ def commands(store: RedisStore, record_id: str) -> list[Callable[[], Awaitable[o
         lambda: store.claim(record_id, claim),
         lambda: store.take_over(record_id, TakeOver(TOKENS[0], TOKENS[1], 1, UNIT, UNIT)),
         lambda: store.renew(record_id, Renewal(TOKENS[0], UNIT, UNIT)),
+        lambda: store.next_attempt(record_id, NextAttempt(TOKENS[0], True, UNIT, UNIT)),
         lambda: store.complete(record_id, Completion(TOKENS[0], Tombstone(200), UNIT, anew)),
         lambda: store.mark_unknown(record_id, MarkUnknown(TOKENS[0], Reason.RESET, UNIT, anew)),
         lambda: store.release(record_id, Release(TOKENS[0], UNIT)),
         lambda: store.take_back(record_id, TakeBack(TOKENS[0], UNIT)),
-        lambda: store.settle(record_id, SettleDelete(1)),
+        lambda: store.settle(record_id, SettleDelete(TOKENS[0], 1)),
         lambda: store.get(record_id),
     ]
 
@@ -367,7 +396,7 @@ known = encode(semantics.claim(Slot(), claim, 0)[0].record or pytest.fail("no re
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"x", b"I\x02" + known[2:], known[:60], known[:2] + b"\x09" + known[3:], known[:2] + b"\x00" + known[3:]],
+    [b"", b"x", b"I\x01" + known[2:], known[:60], known[:2] + b"\x09" + known[3:], known[:2] + b"\x00" + known[3:]],
     ids=["empty", "text", "version", "short", "state 9", "state 0"],
 )
 async def test_an_encoding_that_is_not_known_is_never_touched(server: RedisServer, value: bytes) -> None:

@@ -25,7 +25,18 @@ from idemproxy.stores.base import (
     TakeOver,
 )
 from idemproxy.stores.semantics import EMPTY, Slot
-from tests.stores.asking import ANSWER, LONG, TTL, claim, new_id, release, renewal, take_back, until_lapsed
+from tests.stores.asking import (
+    ANSWER,
+    LONG,
+    TTL,
+    claim,
+    new_id,
+    next_attempt,
+    release,
+    renewal,
+    take_back,
+    until_lapsed,
+)
 
 STEPS = 60
 LAPSES = 1
@@ -53,7 +64,20 @@ def choose(chance: random.Random, slot: Slot) -> Asked:
     anew = Anew(claim(token), chance.randint(1, 4), chance.randint(1, 4)) if chance.random() < 0.3 else None
     answer = chance.choice(ANSWERS)
     match chance.choice(
-        ["claim", "claim", "claim", "take_over", "take_over", "renew", "complete", "mark", "release", "back", "settle"]
+        [
+            "claim",
+            "claim",
+            "claim",
+            "take_over",
+            "take_over",
+            "renew",
+            "next",
+            "complete",
+            "mark",
+            "release",
+            "back",
+            "settle",
+        ]
     ):
         case "claim":
             asked = claim(token, lease=lease)
@@ -71,6 +95,13 @@ def choose(chance: random.Random, slot: Slot) -> Asked:
             more = renewal(token, lease=lease)
             return Asked(
                 "renew", lambda store, one: store.renew(one, more), lambda slot, now: semantics.renew(slot, more, now)
+            )
+        case "next":
+            number = next_attempt(token, may_have_run=chance.random() < 0.5, lease=lease)
+            return Asked(
+                "next_attempt",
+                lambda store, one: store.next_attempt(one, number),
+                lambda slot, now: semantics.next_attempt(slot, number, now),
             )
         case "complete":
             end = Completion(token, answer, TTL, anew)
@@ -102,7 +133,11 @@ def choose(chance: random.Random, slot: Slot) -> Asked:
             )
         case _:
             words: list[Settlement]
-            words = [SettleRelease(version, TTL), SettleComplete(version, ANSWER, TTL), SettleDelete(version)]
+            words = [
+                SettleRelease(seen_token, version, TTL),
+                SettleComplete(seen_token, version, ANSWER, TTL),
+                SettleDelete(seen_token, version),
+            ]
             word = chance.choice(words)
             return Asked(
                 "settle",
@@ -115,7 +150,7 @@ def without_times(fact: object) -> object:
     """The store's clock is not the model's."""
     match fact:
         case Found(record, lease_left):
-            return Found(replace(record, created_at=0, updated_at=0, expires_at=0), min(lease_left, 1))
+            return Found(replace(record, created_at=0, updated_at=0, expires_at=0, lease_until=0), min(lease_left, 1))
         case Locked():
             return Locked(1)
         case _:

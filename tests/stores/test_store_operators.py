@@ -53,7 +53,9 @@ from tests.stores.conftest import Opener
 async def test_an_operator_releases_and_the_number_of_attempts_is_kept(store: Store) -> None:
     for record_id in (await left_unknown(store), await lapsed(store), await completed(store)):
         seen = await found(store, record_id)
-        assert await store.settle(record_id, SettleRelease(seen.record.version, TTL)) == Done(State.RELEASED)
+        assert await store.settle(record_id, SettleRelease(seen.record.token, seen.record.version, TTL)) == Done(
+            State.RELEASED
+        )
         assert await store.get(record_id) == Missing()
         assert await store.complete(record_id, complete(answer=OTHER)) == Dead()
         fact = await store.claim(record_id, claim(C))
@@ -65,7 +67,9 @@ async def test_an_operator_releases_and_the_number_of_attempts_is_kept(store: St
 async def test_an_operator_completes_and_the_owner_is_fenced(store: Store) -> None:
     for record_id in (await left_unknown(store), await lapsed(store)):
         seen = await found(store, record_id)
-        assert await store.settle(record_id, SettleComplete(seen.record.version, OTHER, TTL)) == Done(State.COMPLETED)
+        assert await store.settle(
+            record_id, SettleComplete(seen.record.token, seen.record.version, OTHER, TTL)
+        ) == Done(State.COMPLETED)
         settled = await found(store, record_id)
         assert (settled.record.answer, settled.record.token, settled.record.reason) == (OTHER, NO_TOKEN, Reason.NONE)
         assert await store.complete(record_id, complete()) == settled
@@ -74,19 +78,21 @@ async def test_an_operator_completes_and_the_owner_is_fenced(store: Store) -> No
 async def test_an_operator_does_not_complete_a_finished_operation(store: Store) -> None:
     record_id = await completed(store)
     seen = await found(store, record_id)
-    assert await store.settle(record_id, SettleComplete(seen.record.version, OTHER, TTL)) == seen
+    assert await store.settle(record_id, SettleComplete(seen.record.token, seen.record.version, OTHER, TTL)) == seen
     assert await found(store, record_id) == seen
 
 
 async def test_an_operator_deletes_and_everything_is_forgotten(store: Store) -> None:
     for record_id in (await left_unknown(store), await lapsed(store), await completed(store)):
         seen = await found(store, record_id)
-        assert await store.settle(record_id, SettleDelete(seen.record.version)) == Done(State.RELEASED)
+        assert await store.settle(record_id, SettleDelete(seen.record.token, seen.record.version)) == Done(
+            State.RELEASED
+        )
         assert await store.get(record_id) == Missing()
         assert await store.claim(record_id, claim(C)) == Claimed(1, 1)
 
 
-SETTLEMENTS: list[Settlement] = [SettleRelease(1, TTL), SettleComplete(1, OTHER, TTL), SettleDelete(1)]
+SETTLEMENTS: list[Settlement] = [SettleRelease(A, 1, TTL), SettleComplete(A, 1, OTHER, TTL), SettleDelete(A, 1)]
 
 
 @pytest.mark.parametrize("asked", SETTLEMENTS, ids=["release", "complete", "delete"])
@@ -111,6 +117,23 @@ async def test_settle_on_an_old_look_is_refused(store: Store, asked: Settlement,
         while (await found(store, record_id)).lease_left:
             await asyncio.sleep(0.01)
     before = await found(store, record_id)
+    assert await store.settle(record_id, asked) == before
+    assert await found(store, record_id) == before
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [SettleRelease(A, 2, TTL), SettleComplete(A, 2, OTHER, TTL), SettleDelete(A, 2)],
+    ids=["release", "complete", "delete"],
+)
+async def test_settle_on_a_look_at_anothers_record_is_refused(store: Store, asked: Settlement) -> None:
+    """The record that was seen is gone, and another one has come to the same version."""
+    record_id = await left_unknown(store)
+    assert await store.settle(record_id, SettleDelete(A, 2)) == Done(State.RELEASED)
+    await store.claim(record_id, claim(B))
+    await store.mark_unknown(record_id, unknown(B))
+    before = await found(store, record_id)
+    assert (before.record.token, before.record.version) == (B, 2)
     assert await store.settle(record_id, asked) == before
     assert await found(store, record_id) == before
 
@@ -184,7 +207,7 @@ ENDS: dict[str, End] = {
     "mark_unknown": lambda store, record_id: store.mark_unknown(record_id, unknown()),
     "release": lambda store, record_id: store.release(record_id, release()),
     "take_back": lambda store, record_id: store.take_back(record_id, take_back()),
-    "settle": lambda store, record_id: store.settle(record_id, SettleDelete(2)),
+    "settle": lambda store, record_id: store.settle(record_id, SettleDelete(A, 2)),
 }
 
 

@@ -1,5 +1,5 @@
 """One meaning for every backend: each command on each thing that can stand there. Here: claims, take-overs, renewals, expiry;
-the rest is in `test_store_ends.py`, `test_store_operators.py` and `test_store_model.py`."""
+the rest is in `test_store_attempts.py`, `test_store_ends.py`, `test_store_operators.py` and `test_store_model.py`."""
 
 from __future__ import annotations
 

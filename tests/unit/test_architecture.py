@@ -24,7 +24,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "idempotency": frozenset(),
     "http1": frozenset({"idempotency.messages"}),
     # the outside: never each other
-    "stores": frozenset({"idempotency", "http1"}),
+    "stores": frozenset({"idempotency", "http1", "clocks"}),
     "proxy": frozenset({"idempotency", "http1", "clocks"}),
     "config": frozenset({"idempotency"}),
     "observe": frozenset({"idempotency"}),
@@ -33,11 +33,13 @@ ARROWS: dict[str, frozenset[str]] = {
     "forwarding": frozenset({"idempotency", "http1", "proxy"}),
     "execution": frozenset({"idempotency", "http1", "proxy", "forwarding", "tee"}),
     "waiters": frozenset({"idempotency", "stores", "clocks"}),
-    "owner": frozenset({"idempotency", "stores", "clocks", "execution", "forwarding", "observe", "tee"}),
+    "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
+    "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),
+    "owner": frozenset({"idempotency", "stores", "clocks", "execution", "forwarding", "lease", "observe", "tee"}),
     "ownership": frozenset({"idempotency", "stores", "clocks", "execution", "owner", "observe"}),
     "gateway": frozenset(
         {"idempotency", "http1", "proxy", "stores", "clocks", "observe"}
-        | {"execution", "forwarding", "owner", "ownership", "tee", "waiters"}
+        | {"execution", "forwarding", "owner", "ownership", "probing", "tee", "waiters"}
     ),
     # what stands on top
     "records": frozenset({"idempotency", "stores"}),
@@ -47,7 +49,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "runtime": frozenset(
         {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
         | {"records", "startup"}
-        | {"execution", "forwarding", "gateway", "ownership", "tee", "waiters"}
+        | {"execution", "forwarding", "gateway", "ownership", "probing", "tee", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
     "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
@@ -61,7 +63,7 @@ PURE = ("idempotency", "http1")
 IMPURE = frozenset(
     {"asyncio", "time", "random", "secrets", "socket", "ssl", "select", "datetime", "os", "uuid", "threading"}
 )
-LOGGERS = frozenset({"gateway", "owner", "ownership", "runtime", "observe"})
+LOGGERS = frozenset({"gateway", "lease", "owner", "ownership", "runtime", "observe"})
 NAMELESS = frozenset({"utils", "util", "helpers", "helper", "common", "misc"})
 MOST_LINES = 450
 

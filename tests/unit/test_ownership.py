@@ -3,76 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
 from idemproxy.errors import RecordUnreadable, StoreAmbiguous, StoreUnavailable
-from idemproxy.execution import Answered, Delivery, Failed, Forward, Operation, Streaming
-from idemproxy.http1.heads import AnswerHead, Chunked, parse_request
+from idemproxy.execution import Answered, End, Failed, Forward, Streaming
+from idemproxy.http1.heads import Chunked
 from idemproxy.idempotency.messages import Answer
-from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition
+from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown, Reason, State, Tombstone
-from idemproxy.idempotency.routes import Match, OnStoreFailure, Rule
+from idemproxy.idempotency.routes import OnStoreFailure
 from idemproxy.owner import TRIES_WHOLE, Fenced, NotWon, StoreDown
-from idemproxy.ownership import Ownership
 from idemproxy.stores.base import Claim, Claimed, Found, Missing, SettleRelease, TakeOver
-from idemproxy.stores.semantics import EMPTY
 from idemproxy.tee import BUFFERED, Tee
-from tests.stores.memory import MemoryStore
-
-ID = "ab" * 32
-RULE = Rule("charges", Match(frozenset({b"POST"}), "/v1/charges"), lease=3_000, ttl=60_000)
-ANSWER = Answer(201, b"201 Created\r\nContent-Length: 2\r\n", b"ok")
-WHOLE: tuple[Transition, Delivery] = (Complete(ANSWER), Answered(ANSWER, "completed"))
-HEAD = parse_request(b"POST /v1/charges HTTP/1.1\r\nHost: api\r\nContent-Length: 2\r\n\r\n")
-
-
-def ignore(head: AnswerHead) -> None:
-    """No client to tell."""
-
-
-def operation(rule: Rule = RULE) -> Operation:
-    return Operation(ID, b"f" * 32, "r", rule, HEAD, "", b"{}", (), ignore)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class World:
-    """An ownership, its store and an upstream that counts what is sent to it."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.store = MemoryStore(self.clock)
-        self.sent: list[int] = []
-        self.respond: Callable[[Forward], Awaitable[tuple[Transition, Delivery]]] = self.at_once
-        self._number = 0
-        self.ownership = Ownership(self.store, self._forward, self.clock, self._token)
-
-    async def at_once(self, forward: Forward) -> tuple[Transition, Delivery]:
-        return WHOLE
-
-    async def _forward(self, forward: Forward) -> tuple[Transition, Delivery]:
-        if not forward.guard():
-            return Free(), Failed.lost(Reason.GUARD, forward.operation.rule)
-        self.sent.append(forward.attempt)
-        return await self.respond(forward)
-
-    def _token(self) -> bytes:
-        self._number += 1
-        return self._number.to_bytes(16, "big")
-
-    def state(self) -> State | None:
-        record = self.store.slots.get(ID, EMPTY).record
-        return None if record is None else record.state
+from tests.unit.owning import ANSWER, ID, RULE, WHOLE, World, operation
 
 
 @pytest.fixture
@@ -81,13 +27,13 @@ def world() -> World:
 
 
 async def test_executes_records_then_answers(world: World) -> None:
-    async def respond(forward: Forward) -> tuple[Transition, Delivery]:
+    async def respond(forward: Forward) -> End:
         assert world.state() is State.PROCESSING
         return WHOLE
 
     world.respond = respond
     owner = world.ownership.begin(operation(), None)
-    assert await owner.first == WHOLE[1]
+    assert await owner.first == WHOLE.delivery
     assert world.state() is State.COMPLETED
     assert await owner.ended is None
     assert world.ownership.executing(ID) is None
@@ -101,7 +47,7 @@ async def test_a_claim_whose_reply_was_lost_is_asked_again_and_owns(world: World
 
     world.store.after = lose
     owner = world.ownership.begin(operation(), None)
-    assert await owner.first == WHOLE[1]
+    assert await owner.first == WHOLE.delivery
     assert world.store.asked.count("claim") == 2
     assert world.sent == [1]
 
@@ -119,7 +65,7 @@ async def test_a_claim_that_stays_unconfirmed_is_taken_back_and_sends_nothing(wo
     assert await world.store.get(ID) == Missing()
     world.store.after = lambda _: asyncio.sleep(0)
     again = world.ownership.begin(operation(), None)
-    assert await again.first == WHOLE[1]
+    assert await again.first == WHOLE.delivery
 
 
 async def test_a_doubtful_claim_that_was_not_won_is_taken_back(world: World) -> None:
@@ -160,7 +106,7 @@ async def test_fail_open_executes_and_still_completes(world: World) -> None:
 
     world.store.before = claims_fail
     owner = world.ownership.begin(operation(replace(RULE, on_store_failure=OnStoreFailure.FAIL_OPEN)), None)
-    assert await owner.first == WHOLE[1]
+    assert await owner.first == WHOLE.delivery
     await world.ownership.idle()
     assert world.sent == [1]
     assert world.state() is State.COMPLETED
@@ -169,7 +115,7 @@ async def test_fail_open_executes_and_still_completes(world: World) -> None:
 async def test_fail_open_does_not_execute_beside_an_owner_of_the_same_process(world: World) -> None:
     release = asyncio.Event()
 
-    async def held(forward: Forward) -> tuple[Transition, Delivery]:
+    async def held(forward: Forward) -> End:
         await release.wait()
         return WHOLE
 
@@ -196,7 +142,7 @@ async def test_the_client_gets_the_answer_when_the_store_is_lost_and_the_end_is_
 
     world.store.before = fail_complete
     owner = world.ownership.begin(operation(), None)
-    assert await owner.first == WHOLE[1]
+    assert await owner.first == WHOLE.delivery
     assert world.ownership.executing(ID) is owner, "a duplicate must be held until the end is acknowledged"
     await world.ownership.idle()
     assert world.state() is State.COMPLETED
@@ -204,18 +150,18 @@ async def test_the_client_gets_the_answer_when_the_store_is_lost_and_the_end_is_
 
 
 async def test_a_wiped_store_is_written_anew_and_does_not_execute_again(world: World) -> None:
-    async def wiped(forward: Forward) -> tuple[Transition, Delivery]:
+    async def wiped(forward: Forward) -> End:
         world.store.slots.clear()
         return WHOLE
 
     world.respond = wiped
     owner = world.ownership.begin(operation(), None)
-    assert await owner.first == WHOLE[1]
+    assert await owner.first == WHOLE.delivery
     assert world.state() is State.COMPLETED
 
 
 async def test_nothing_is_written_anew_past_the_ttl(world: World) -> None:
-    async def wiped(forward: Forward) -> tuple[Transition, Delivery]:
+    async def wiped(forward: Forward) -> End:
         world.store.slots.clear()
         world.clock.now += 61
         return WHOLE
@@ -227,7 +173,7 @@ async def test_nothing_is_written_anew_past_the_ttl(world: World) -> None:
 
 
 async def test_an_owner_that_was_taken_over_records_nothing_and_is_fenced(world: World) -> None:
-    async def taken(forward: Forward) -> tuple[Transition, Delivery]:
+    async def taken(forward: Forward) -> End:
         world.clock.now += 4
         record = world.store.slots[ID].record
         assert record is not None
@@ -242,13 +188,13 @@ async def test_an_owner_that_was_taken_over_records_nothing_and_is_fenced(world:
 
 
 async def test_a_late_owner_that_nobody_replaced_completes(world: World) -> None:
-    async def late(forward: Forward) -> tuple[Transition, Delivery]:
+    async def late(forward: Forward) -> End:
         world.clock.now += 30
         return WHOLE
 
     world.respond = late
     owner = world.ownership.begin(operation(), None)
-    assert await owner.first == WHOLE[1]
+    assert await owner.first == WHOLE.delivery
     assert world.state() is State.COMPLETED
 
 
@@ -258,8 +204,8 @@ async def test_an_operators_release_on_an_old_look_is_refused(world: World) -> N
     look = await world.store.get(ID)
     assert isinstance(look, Found)
     owner = world.ownership.begin(operation(), (look.record.token, look.record.version))
-    assert await owner.first == WHOLE[1]
-    refused = await world.store.settle(ID, SettleRelease(look.record.version, 60_000))
+    assert await owner.first == WHOLE.delivery
+    refused = await world.store.settle(ID, SettleRelease(look.record.token, look.record.version, 60_000))
     assert isinstance(refused, Found)
     assert world.state() is State.COMPLETED
     assert world.sent == [2]
@@ -279,7 +225,7 @@ async def test_the_guard_holds_back_an_owner_that_stalled_between_claim_and_send
 
 
 async def test_drain_releases_what_was_not_sent_and_leaves_the_rest_unknown(world: World) -> None:
-    async def never(forward: Forward) -> tuple[Transition, Delivery]:
+    async def never(forward: Forward) -> End:
         await asyncio.get_running_loop().create_future()
         return WHOLE
 
@@ -292,7 +238,6 @@ async def test_drain_releases_what_was_not_sent_and_leaves_the_rest_unknown(worl
     assert isinstance(outcome, Failed)
     assert outcome.problem.slug is Slug.SHUTTING_DOWN
     assert world.state() is State.UNKNOWN
-    assert owner.sent
 
 
 async def test_drain_before_sending_frees_the_key(world: World) -> None:
@@ -318,7 +263,7 @@ async def test_drain_before_sending_frees_the_key(world: World) -> None:
 async def test_a_defect_in_the_forward_never_says_that_nothing_was_executed(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def defect(forward: Forward) -> tuple[Transition, Delivery]:
+    async def defect(forward: Forward) -> End:
         raise ZeroDivisionError
 
     world.respond = defect
@@ -334,8 +279,8 @@ async def test_a_release_after_an_earlier_attempt_leaves_unknown(world: World) -
     await world.store.claim(ID, Claim(b"dead-owner------", b"f" * 32, "r", "charges", OnUnknown.RETRY, 3_000, 60_000))
     world.clock.now += 4
 
-    async def unsent(forward: Forward) -> tuple[Transition, Delivery]:
-        return Free(), Failed.lost(Reason.RESET, RULE)
+    async def unsent(forward: Forward) -> End:
+        return End(Free(), Failed.lost(Reason.RESET, RULE))
 
     world.respond = unsent
     look = await world.store.get(ID)
@@ -347,8 +292,8 @@ async def test_a_release_after_an_earlier_attempt_leaves_unknown(world: World) -
 
 
 async def test_a_lost_answer_is_unknown(world: World) -> None:
-    async def lost(forward: Forward) -> tuple[Transition, Delivery]:
-        return LeaveUnknown(Reason.RESET), Failed.lost(Reason.RESET, RULE)
+    async def lost(forward: Forward) -> End:
+        return End(LeaveUnknown(Reason.RESET), Failed.lost(Reason.RESET, RULE))
 
     world.respond = lost
     owner = world.ownership.begin(operation(), None)
@@ -359,7 +304,7 @@ async def test_a_lost_answer_is_unknown(world: World) -> None:
 async def test_the_lease_is_renewed_while_the_owner_works(world: World) -> None:
     done = asyncio.Event()
 
-    async def long(forward: Forward) -> tuple[Transition, Delivery]:
+    async def long(forward: Forward) -> End:
         await done.wait()
         return WHOLE
 
@@ -369,7 +314,7 @@ async def test_the_lease_is_renewed_while_the_owner_works(world: World) -> None:
         while world.store.asked.count("renew") < 3:
             await asyncio.sleep(0.01)
     done.set()
-    assert await owner.first == WHOLE[1]
+    assert await owner.first == WHOLE.delivery
 
 
 async def test_what_begins_after_the_drain_time_sends_nothing_and_frees_its_key(world: World) -> None:
@@ -387,7 +332,7 @@ async def test_what_begins_after_the_drain_time_sends_nothing_and_frees_its_key(
 async def test_a_stream_whose_client_is_gone_is_not_held_back(world: World, when: str) -> None:
     streaming = asyncio.Event()
 
-    async def stream(forward: Forward) -> tuple[Transition, Delivery]:
+    async def stream(forward: Forward) -> End:
         tee = Tee()
         answer = Streaming(200, b"200 OK\r\n", Chunked(), tee)
         forward.give(answer)
@@ -395,7 +340,7 @@ async def test_a_stream_whose_client_is_gone_is_not_held_back(world: World, when
         for _ in range(5):
             await tee.put(bytes(BUFFERED), 0)
         tee.finish(b"")
-        return Complete(ANSWER), answer
+        return End(Complete(ANSWER), answer)
 
     world.respond = stream
     owner = world.ownership.begin(operation(), None)
@@ -422,8 +367,8 @@ async def test_a_record_that_cannot_be_read_is_never_nothing(world: World) -> No
 async def test_a_large_answer_that_the_store_does_not_take_becomes_a_tombstone(world: World) -> None:
     large = Answer(201, b"201 Created\r\n", bytes(2 << 20))
 
-    async def respond(forward: Forward) -> tuple[Transition, Delivery]:
-        return Complete(large), Answered(large, "completed")
+    async def respond(forward: Forward) -> End:
+        return End(Complete(large), Answered(large, "completed"), 201)
 
     refused = 0
 

@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 
 from idemproxy.errors import RecordUnreadable
 from idemproxy.idempotency.messages import Answer
-from idemproxy.idempotency.record import HEAD_BYTES, OnUnknown, Reason, Record, State, Tombstone, decode, encode
+from idemproxy.idempotency.record import (
+    FINGERPRINT_AT,
+    HEAD_BYTES,
+    MAGIC,
+    RULE_BYTES_AT,
+    TOKEN_AT,
+    OnUnknown,
+    Reason,
+    Record,
+    State,
+    Tombstone,
+    decode,
+    encode,
+)
 
 TIMES = st.integers(0, 2**64 - 1)
 STATUSES = st.integers(100, 999)
@@ -30,6 +43,7 @@ RECORDS = st.builds(
     created_at=TIMES,
     updated_at=TIMES,
     expires_at=TIMES,
+    lease_until=TIMES,
     answer=st.none() | ANSWERS | st.builds(Tombstone, STATUSES),
 )
 EXAMPLE = Record(
@@ -46,6 +60,7 @@ EXAMPLE = Record(
     1,
     2,
     3,
+    4,
     Answer(201, b"201 Created\r\n", b"\0body\xff", b"Sum: 1\r\n"),
 )
 quick = settings(max_examples=200, derandomize=True, deadline=None, database=None)
@@ -58,9 +73,19 @@ def test_what_is_written_is_read_again(record: Record) -> None:
 
 
 @quick
+@given(RECORDS)
+def test_a_records_parts_are_where_others_look_for_them(record: Record) -> None:
+    value = encode(record)
+    assert value[TOKEN_AT:RULE_BYTES_AT] == record.token + record.fingerprint
+    assert value[FINGERPRINT_AT:RULE_BYTES_AT] == record.fingerprint
+    size = int.from_bytes(value[RULE_BYTES_AT : RULE_BYTES_AT + 2], "big")
+    assert value[HEAD_BYTES : HEAD_BYTES + size].decode() == record.rule
+
+
+@quick
 @given(st.binary(max_size=2 * HEAD_BYTES))
 def test_anything_else_is_a_record_or_an_error(value: bytes) -> None:
-    for data in (value, b"I\x01" + value):
+    for data in (value, MAGIC + value):
         try:
             record = decode(data)
         except RecordUnreadable:
@@ -68,7 +93,7 @@ def test_anything_else_is_a_record_or_an_error(value: bytes) -> None:
         assert isinstance(record, Record)
 
 
-@pytest.mark.parametrize("magic", [b"", b"I", b"I\x00", b"I\x02", b"J\x01", b"\x01I", b"{}"])
+@pytest.mark.parametrize("magic", [b"", b"I", b"I\x00", b"I\x01", b"I\x03", b"J\x02", b"\x02I", b"{}"])
 def test_an_encoding_that_is_not_known_is_an_error_that_says_what_to_do(magic: bytes) -> None:
     with pytest.raises(RecordUnreadable, match=r"another version of idemproxy.*or delete the record"):
         decode(magic + encode(EXAMPLE)[2:] if magic else b"")

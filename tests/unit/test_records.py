@@ -147,7 +147,7 @@ async def test_what_is_no_id_is_told(world: World, text: str) -> None:
 async def test_a_released_operation_may_be_claimed_with_the_next_attempt(world: World) -> None:
     await world.unknown(ONE)
     seen = await records.find(world.store, ONE)
-    assert await records.release(world.store, ONE, seen.record.version, TTL) is State.RELEASED
+    assert await records.release(world.store, seen, TTL) is State.RELEASED
     again = await world.store.claim(ONE, Claim(b"f" * 16, bytes(32), "raw", "charges", OnUnknown.BLOCK, LEASE, TTL))
     assert isinstance(again, Claimed)
     assert again.attempt == 2
@@ -157,7 +157,7 @@ async def test_a_completed_operation_has_the_operators_answer_and_no_owner(world
     await world.lapsed(ONE)
     seen = await records.find(world.store, ONE)
     answer = records.answer_of(201, [("X-Note", "by hand")], b'{"id": 1}')
-    assert await records.complete(world.store, ONE, seen.record.version, answer, TTL) is State.COMPLETED
+    assert await records.complete(world.store, seen, answer, TTL) is State.COMPLETED
     settled = await records.find(world.store, ONE)
     assert (settled.record.answer, settled.record.token) == (answer, NO_TOKEN)
 
@@ -165,18 +165,18 @@ async def test_a_completed_operation_has_the_operators_answer_and_no_owner(world
 async def test_a_deleted_record_is_gone(world: World) -> None:
     await world.finished(ONE)
     seen = await records.find(world.store, ONE)
-    await records.delete(world.store, ONE, seen.record.version)
+    await records.delete(world.store, seen)
     with pytest.raises(NoSuchRecord):
         await records.find(world.store, ONE)
 
 
 async def test_nothing_is_settled_while_an_owner_is_alive(world: World) -> None:
     await world.running(ONE)
-    version = (await records.find(world.store, ONE)).record.version
+    seen = await records.find(world.store, ONE)
     for act in (
-        records.release(world.store, ONE, version, TTL),
-        records.complete(world.store, ONE, version, ANSWER, TTL),
-        records.delete(world.store, ONE, version),
+        records.release(world.store, seen, TTL),
+        records.complete(world.store, seen, ANSWER, TTL),
+        records.delete(world.store, seen),
     ):
         with pytest.raises(ActRefused, match=r"owner is alive, and its lease runs 30\.0 s"):
             await act
@@ -185,29 +185,49 @@ async def test_nothing_is_settled_while_an_owner_is_alive(world: World) -> None:
 
 async def test_nothing_is_settled_that_changed_since_it_was_seen(world: World) -> None:
     await world.unknown(ONE)
-    seen = (await records.find(world.store, ONE)).record
-    taken = await world.store.take_over(ONE, TakeOver(b"t" * 16, seen.token, seen.version, LEASE, TTL))
-    assert isinstance(taken, Claimed)
+    seen = await records.find(world.store, ONE)
+    over = TakeOver(b"t" * 16, seen.record.token, seen.record.version, LEASE, TTL)
+    assert isinstance(await world.store.take_over(ONE, over), Claimed)
     await world.store.mark_unknown(ONE, MarkUnknown(b"t" * 16, Reason.RESET, TTL, None))
-    with pytest.raises(ActRefused, match="changed since it was read"):
-        await records.release(world.store, ONE, seen.version, TTL)
-    assert (await records.find(world.store, ONE)).record.attempt == 2
+    with pytest.raises(ActRefused, match=r"changed since it was read \(version 2, now 4\)"):
+        await records.release(world.store, seen, TTL)
+    now = await records.find(world.store, ONE)
+    assert now.record.attempt == 2
+    with pytest.raises(ActRefused, match=r"changed since it was read \(version 2, now 4\)"):
+        records.still(now, 2)
+    assert records.still(now, 4) is now
+
+
+async def test_nothing_is_settled_that_is_anothers_at_the_same_version(world: World) -> None:
+    await world.unknown(ONE)
+    seen = await records.find(world.store, ONE)
+    await records.delete(world.store, seen)
+    await world.running(ONE, token=b"t" * 16)
+    await world.store.mark_unknown(ONE, MarkUnknown(b"t" * 16, Reason.RESET, TTL, None))
+    for act in (
+        records.release(world.store, seen, TTL),
+        records.complete(world.store, seen, ANSWER, TTL),
+        records.delete(world.store, seen),
+    ):
+        with pytest.raises(ActRefused, match=r"changed since it was read \(version 2 is another's now\)"):
+            await act
+    assert (await records.find(world.store, ONE)).record.token == b"t" * 16
 
 
 async def test_a_known_outcome_is_not_overwritten(world: World) -> None:
     await world.finished(ONE)
-    version = (await records.find(world.store, ONE)).record.version
+    seen = await records.find(world.store, ONE)
     with pytest.raises(ActRefused, match="is completed: only an unknown outcome"):
-        await records.complete(world.store, ONE, version, Answer(500, b"", b""), TTL)
+        await records.complete(world.store, seen, Answer(500, b"", b""), TTL)
     assert (await records.find(world.store, ONE)).record.answer == ANSWER
 
 
 async def test_a_record_that_expired_meanwhile_cannot_be_settled(world: World) -> None:
     await world.unknown(ONE)
-    version = (await records.find(world.store, ONE)).record.version
+    seen = await records.find(world.store, ONE)
     world.clock.seconds += TTL / 1000 + 1
     with pytest.raises(NoSuchRecord):
-        await records.release(world.store, ONE, version, TTL)
+        await records.release(world.store, seen, TTL)
 
 
 # ------------------------------------------------------------------------------------------------------- an operator's answer

@@ -17,6 +17,7 @@ from idemproxy.stores.base import (
     Done,
     Found,
     MarkUnknown,
+    NextAttempt,
     Release,
     Renewal,
     Renewed,
@@ -93,6 +94,8 @@ class Operation(RuleBasedStateMachine):
                 and slot.record.state is record.state
             ):
                 assert slot.record.version > record.version, "revived, and nobody could tell"
+            if slot.lock is None or slot.lock == current(self.slot, self.now).lock:
+                assert slot.record.lease_until == record.lease_until, "no lease was given"
         self.slot = slot
         if slot.record is not None:
             self.version = slot.record.version
@@ -150,6 +153,21 @@ class Operation(RuleBasedStateMachine):
             assert token in self.executing
         self.keep(slot)
 
+    @rule(who=who, may_have_run=st.booleans())
+    def next_attempt(self, who: bytes | None, may_have_run: bool) -> None:
+        token = self.named(who)
+        before = self.record()
+        slot, fact = semantics.next_attempt(self.slot, NextAttempt(token, may_have_run, LEASE, TTL), self.now)
+        self.owner_alone(token, slot)
+        self.keep(slot)
+        if isinstance(fact, Claimed):
+            assert before is not None
+            assert slot.record is not None
+            assert token in self.executing
+            assert fact.attempt > self.attempt, "the number of an earlier attempt"
+            assert slot.record.may_have_run is (before.may_have_run or may_have_run)
+            self.attempt = fact.attempt
+
     @rule(who=who, answer=answers)
     def complete(self, who: bytes | None, answer: Answer | Tombstone) -> None:
         token = self.named(who)
@@ -197,19 +215,23 @@ class Operation(RuleBasedStateMachine):
         assert not isinstance(semantics.claim(slot, asked, self.now)[1], Claimed)
         assert not isinstance(semantics.take_over(slot, over, self.now)[1], Claimed)
 
-    @rule(word=st.sampled_from(["release", "complete", "delete"]), behind=st.sampled_from([0, 0, 0, 1]))
-    def settle(self, word: str, behind: int) -> None:
+    @rule(
+        word=st.sampled_from(["release", "complete", "delete"]),
+        seen=st.none() | st.none() | tokens,
+        behind=st.sampled_from([0, 0, 0, 1]),
+    )
+    def settle(self, word: str, seen: bytes | None, behind: int) -> None:
         before = current(self.slot, self.now)
-        version = self.version - behind
+        token, version = self.named(seen), self.version - behind
         asked: Settlement = {
-            "release": SettleRelease(version, TTL),
-            "complete": SettleComplete(version, Answer(200, b"200 OK\r\n", b"said"), TTL),
-            "delete": SettleDelete(version),
+            "release": SettleRelease(token, version, TTL),
+            "complete": SettleComplete(token, version, Answer(200, b"200 OK\r\n", b"said"), TTL),
+            "delete": SettleDelete(token, version),
         }[word]  # type: ignore[assignment]
         slot, fact = semantics.settle(self.slot, asked, self.now)
         if isinstance(fact, Done):
             assert before.record is not None
-            assert before.record.version == version
+            assert (before.record.token, before.record.version) == (token, version)
             assert before.record.state is not State.PROCESSING or before.lock is None
             self.executing.clear()
             if word == "complete":
@@ -261,6 +283,7 @@ class Operation(RuleBasedStateMachine):
             assert slot.record is not None
             assert (slot.record.state, slot.record.token) == (State.PROCESSING, slot.lock.token)
             assert slot.record.expires_at >= slot.lock.until + TTL
+            assert slot.record.lease_until == slot.lock.until
 
     @invariant()
     def a_look_is_what_a_stranger_would_find(self) -> None:

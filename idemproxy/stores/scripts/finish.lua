@@ -11,7 +11,7 @@ else
     if ARGV[10] == '' or locked_by_other(token) then return without_record() end
     raw = ARGV[10]
     r = parse(raw)
-    r.created = now
+    r.created, r.lease_until = now, now
 end
 if r.token ~= token then return refused(raw, token) end
 if r.state == COMPLETED or r.state == FAILED then

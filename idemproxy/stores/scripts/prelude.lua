@@ -8,10 +8,11 @@ local CLAIMED, FOUND, MISSING, LOCKED, DEAD, RENEWED, DONE, ABRIDGED = 1, 2, 3, 
 local RELEASED_AFTER_SEND = 8
 local MAY_HAVE_RUN = 1
 local NO_ANSWER = string.rep('\0', 8)
-local HEAD_BYTES = 102
+local HEAD_BYTES = 110
 -- A record that is larger is given without its answer, so that no small reply waits behind it.
 local MOST_BYTES = 65536
-local FIELDS = '>BBBBI4I8I8I8I8c16'
+local MAGIC = 'I\2'
+local FIELDS = '>BBBBI4I8I8I8I8I8c16'
 
 local now
 do
@@ -41,28 +42,29 @@ local function lease_left()
 end
 
 local function state_of(raw) return raw:byte(3) end
-local function token_of(raw) return raw:sub(43, 58) end
+local function token_of(raw) return raw:sub(51, 66) end
 local function version_of(raw) return (struct.unpack('>I8', raw, 11)) end
 
 -- An encoding that is not known is given to the caller as it is, who says so: it is never touched, and never "nothing".
 local function unreadable(raw)
-    if raw:sub(1, 2) ~= 'I\1' or #raw < HEAD_BYTES then return true end
+    if raw:sub(1, 2) ~= MAGIC or #raw < HEAD_BYTES then return true end
     local state = state_of(raw)
     return state < PROCESSING or state > RELEASED
 end
 
 local function parse(raw)
-    local r = {rest = raw:sub(59)}
-    r.state, r.flags, r.on_unknown, r.reason, r.attempt, r.version, r.created, r.updated, r.expires, r.token =
+    local r = {rest = raw:sub(67)}
+    r.state, r.flags, r.on_unknown, r.reason, r.attempt, r.version, r.created, r.updated, r.expires, r.lease_until, r.token =
         struct.unpack(FIELDS, raw, 3)
     return r
 end
 
 local function keep(r)
     local head = struct.pack(
-        FIELDS, r.state, r.flags, r.on_unknown, r.reason, r.attempt, r.version, r.created, r.updated, r.expires, r.token
+        FIELDS, r.state, r.flags, r.on_unknown, r.reason, r.attempt, r.version, r.created, r.updated, r.expires, r.lease_until,
+        r.token
     )
-    write('SET', RECORD, 'I\1' .. head .. r.rest, 'PX', math.max(1, r.expires - now))
+    write('SET', RECORD, MAGIC .. head .. r.rest, 'PX', math.max(1, r.expires - now))
 end
 
 local function without_record()
@@ -76,15 +78,15 @@ local function locked_by_other(token)
 end
 
 local function without_answer(raw)
-    local rule_bytes, recipe_bytes = struct.unpack('>I2I2', raw, 91)
+    local rule_bytes, recipe_bytes = struct.unpack('>I2I2', raw, 99)
     local flags = string.char(raw:byte(4) % 2)
-    return raw:sub(1, 3) .. flags .. raw:sub(5, 94) .. NO_ANSWER .. raw:sub(103, HEAD_BYTES + rule_bytes + recipe_bytes)
+    return raw:sub(1, 3) .. flags .. raw:sub(5, 102) .. NO_ANSWER .. raw:sub(111, HEAD_BYTES + rule_bytes + recipe_bytes)
 end
 
 local function found(raw, most)
     local left = state_of(raw) == PROCESSING and lease_left() or 0
-    if #raw <= (most or MOST_BYTES) then return {FOUND, raw, left} end
-    return {ABRIDGED, without_answer(raw), left, #raw}
+    if #raw <= (most or MOST_BYTES) then return {FOUND, raw, left, now} end
+    return {ABRIDGED, without_answer(raw), left, now, #raw}
 end
 
 local function refused(raw, token)

@@ -6,7 +6,6 @@ if not raw then return without_record() end
 if unreadable(raw) then return found(raw) end
 if token_of(raw) ~= token or state_of(raw) ~= PROCESSING then return refused(raw, token) end
 local r = parse(raw)
-if lease_left() == 0 then r.version = r.version + 1 end
-r.expires = math.max(r.expires, now + lease + ttl)
+prolong(r, lease, ttl)
 own(r, lease)
 return {RENEWED, r.version}

@@ -5,7 +5,7 @@ local raw = redis.call('GET', RECORD)
 if not raw then
     if locked_by_other(token) then return {MISSING} end
     local r = parse(ARGV[5])
-    r.created, r.updated, r.expires = now, now, now + lease
+    r.created, r.updated, r.lease_until, r.expires = now, now, now, now + lease
     leave(r)
     return {MISSING}
 end
