@@ -245,6 +245,36 @@ async def test_an_owner_that_was_replaced_in_its_pause_sends_nothing_more(world:
     assert world.state() is State.PROCESSING
 
 
+async def test_an_owner_whose_record_has_another_token_sends_nothing_more(world: World) -> None:
+    """Also where its own clock says that the lease still holds."""
+    script = Script(world, LOST, WHOLE)
+
+    async def replace_owner(command: str) -> None:
+        if command == "next_attempt":
+            slot = world.store.slots[ID]
+            assert slot.record is not None
+            world.store.slots[ID] = replace(slot, record=replace(slot.record, token=b"another-owner---"))
+
+    world.store.before = replace_owner
+    assert await outcome(world) == Fenced()
+    assert script.sent == [1]
+
+
+async def test_a_number_is_a_sign_of_life_too(world: World) -> None:
+    """The lease runs on from when it was asked for, as after a renewal."""
+    sent: list[int] = []
+
+    async def forward(forward: Forward) -> End:
+        world.clock.now += 2.0
+        assert forward.guard(), "the lease ran on"
+        sent.append(forward.attempt)
+        return LOST if len(sent) == 1 else WHOLE
+
+    world.ownership.forward = forward
+    assert await outcome(world) == WHOLE.delivery
+    assert sent == [1, 2]
+
+
 async def test_a_record_that_the_store_lost_is_not_sent_for_again(world: World) -> None:
     script = Script(world, LOST, WHOLE)
 
