@@ -36,14 +36,15 @@ class Lease:
         self._record_id = record_id
         self._rule = rule
         self._token = token
-        self._lost = False
+        self.lost = False
+        """Whether another was found to own the operation."""
         self._confirmed_at = asked_at
         self._good_until = self._end(asked_at)
 
     @property
     def holds(self) -> bool:
         """Whether nobody else can own the operation now, read freshly each time."""
-        return not self._lost and self._clock() < self._good_until
+        return not self.lost and self._clock() < self._good_until
 
     @property
     def unconfirmed(self) -> float:
@@ -111,8 +112,8 @@ class Lease:
                 assert_never(other)
 
     def _lose(self) -> None:
-        if not self._lost:
-            self._lost = True
+        if not self.lost:
+            self.lost = True
             log.error("operation taken over", **self._named, doing="nothing more is sent for it")
 
     @property

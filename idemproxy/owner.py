@@ -248,10 +248,12 @@ class Owner:
         return self._wanted()
 
     def _wanted(self) -> bool:
-        return not (self.first.done() or self.draining or self._alone)
+        lost = self._lease is not None and self._lease.lost
+        return not (self.first.done() or self.draining or self._alone or lost)
 
     def _replaced(self) -> None:
         """An owner that finds itself replaced is at once no owner for this process."""
+        self._hurry.set()
         self._leave(None)
 
     def _drained(self) -> End:

@@ -260,6 +260,20 @@ async def test_an_owner_whose_record_has_another_token_sends_nothing_more(world:
     assert script.sent == [1]
 
 
+async def test_an_owner_that_is_replaced_in_its_pause_waits_no_longer(world: World) -> None:
+    unhurried = replace(RETRYING, lease=300, retry=replace(THREE, backoff=600_000, max_backoff=600_000))
+    script = Script(world, LOST, WHOLE)
+    owner = world.ownership.begin(operation(unhurried), None)
+    async with asyncio.timeout(30):
+        while not script.sent:
+            await asyncio.sleep(0)
+        slot = world.store.slots[ID]
+        assert slot.record is not None
+        world.store.slots[ID] = replace(slot, record=replace(slot.record, token=b"another-owner---"))
+        assert await owner.first == Fenced()
+    assert script.sent == [1]
+
+
 async def test_a_number_is_a_sign_of_life_too(world: World) -> None:
     """The lease runs on from when it was asked for, as after a renewal."""
     sent: list[int] = []
