@@ -11,7 +11,7 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar, assert_never
 
 import structlog
@@ -20,6 +20,7 @@ from idemproxy.clocks import Clock
 from idemproxy.errors import StoreError
 from idemproxy.execution import Answered, Failed, Operation, Streaming
 from idemproxy.forwarding import Forwarding, answer_head
+from idemproxy.given import FENCED, Given, Recorded, store_down, told, without_dropped
 from idemproxy.http1.connection import check_options
 from idemproxy.http1.heads import AnswerHead, BadHead, Length
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
@@ -40,9 +41,11 @@ from idemproxy.idempotency.operation import (
     probed,
     still_in_flight,
 )
-from idemproxy.idempotency.problems import Problem, Slug, render, status_of
+from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.idempotency.routes import Rule, own_fields
-from idemproxy.owner import Fenced, Left, NotWon, Outcome, Owner, Seen, StoreDown
+from idemproxy.observe.metrics import Metrics, Passed, Probed
+from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown
+from idemproxy.owner import Owner
 from idemproxy.ownership import Ownership
 from idemproxy.probing import Happened, Moved, Prober
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
@@ -53,27 +56,15 @@ from idemproxy.waiters import Waiters
 
 log = structlog.get_logger()
 
+_PROBED = {Said.DID_NOT_HAPPEN: Probed.DID_NOT_HAPPEN, Said.NOTHING: Probed.NO_ANSWER}
+
 TURNS = 4
 """How often a request looks again whatever time it took: a wait that is over, a free key, a take-over, and one that was lost."""
 REPLAYED = b"Idempotent-Replayed: true\r\n"
 
-FENCED = Problem(
-    Slug.KEY_IN_FLIGHT,
-    "The operation with this key was taken over or settled while this request was being executed, and its outcome is not recorded "
-    "yet. Send the same request again with the same key to learn it.",
-)
+
 T = TypeVar("T")
 Fact = Found | Locked | Missing | Dead
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """The recorded answer, for a retry."""
-
-    answer: Answer
-
-
-Given = Answered | Streaming | Failed | Recorded | Refuse
 
 
 class Gateway:
@@ -89,6 +80,7 @@ class Gateway:
         waiters: Waiters,
         prober: Prober,
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._routes = RouteTable(rules)
         self._guarded = {rule.name: own_fields(rule) for rule in rules}
@@ -99,6 +91,7 @@ class Gateway:
         self._waiters = waiters
         self._prober = prober
         self._clock = clock
+        self._metrics = metrics
         self._waiting: Counter[str] = Counter()
         self._closing = asyncio.Event()
 
@@ -130,10 +123,12 @@ class Gateway:
             await incoming.answer(self.refusal(error.status, error.detail))
             return
         if rule is None:
+            self._metrics.passed_on(Passed.NO_RULE)
             await self._forwarding.pass_on(incoming, Upgrade.ASKED)
             return
         match read_key(rule, head.fields):
             case NoKey() if not rule.key.required:
+                self._metrics.passed_on(Passed.NO_KEY)
                 await self._forwarding.pass_on(incoming, Upgrade.NEVER)
             case NoKey():
                 names = " or ".join(name.decode().title() for name in rule.key.headers)
@@ -168,9 +163,8 @@ class Gateway:
             given = await self._outcome(operation)
         except StoreError as error:
             log.warning("record unreadable", rule=rule.name, id=short_id(operation.record_id), error=str(error))
-            given = _store_down(rule)
-        ms = round((self._clock() - began) * 1000, 1)
-        log.info("decision", rule=rule.name, **_line(given, rule), ms=ms, id=short_id(operation.record_id))
+            given = store_down(rule)
+        self._decided(rule, given, began, id=short_id(operation.record_id))
         await self._deliver(incoming, rule, given)
 
     async def _body(self, incoming: Incoming, rule: Rule) -> bytes:
@@ -216,7 +210,7 @@ class Gateway:
                     case Answered() | Streaming() | Failed():
                         return outcome
                     case StoreDown():
-                        return _store_down(rule)
+                        return store_down(rule)
                     case Fenced():
                         return await self._of_another(operation, deadline)
                     case NotWon(fact):
@@ -251,7 +245,7 @@ class Gateway:
             case None:
                 return None
             case StoreDown():
-                return _store_down(rule)
+                return store_down(rule)
             case fact:
                 return await self._by_record(operation, fact, deadline)
 
@@ -279,10 +273,13 @@ class Gateway:
                     patience = max(0.1, deadline - self._clock())
                     match await self._prober.learn(operation, decision, patience):
                         case Happened(answer):
+                            self._metrics.rule(rule.name).probed(Probed.HAPPENED)
                             return Recorded(answer)
                         case Moved(moved):
+                            self._metrics.rule(rule.name).probed(Probed.HAPPENED)
                             fact = moved
                         case (Said.DID_NOT_HAPPEN | Said.NOTHING) as said:
+                            self._metrics.rule(rule.name).probed(_PROBED[said])
                             return probed(said, decision, rule)
                         case never:
                             assert_never(never)
@@ -330,9 +327,12 @@ class Gateway:
             yield 0.0
             return
         self._waiting[record_id] += 1
+        waiters = self._metrics.rule(operation.rule.name).waiters
+        waiters.up()
         try:
             yield max(0.0, deadline - self._clock())
         finally:
+            waiters.down()
             self._waiting[record_id] -= 1
             if not self._waiting[record_id]:
                 del self._waiting[record_id]
@@ -344,7 +344,7 @@ class Gateway:
             case Answered(answer):
                 await incoming.answer(answer)
             case Recorded(answer):
-                await incoming.answer(_without(answer, rule), REPLAYED)
+                await incoming.answer(without_dropped(answer, rule), REPLAYED)
             case Streaming():
                 await _stream(incoming, given)
             case Failed(problem) | Refuse(problem):
@@ -354,9 +354,17 @@ class Gateway:
 
     async def _refuse(self, incoming: Incoming, rule: Rule, problem: Problem) -> None:
         """Refused before the operation could be identified."""
-        answer = render(problem, self._docs_url, rule.problem_status)
-        log.info("decision", rule=rule.name, decision="refused", state=problem.slug.value, status=answer.status)
-        await incoming.answer(answer)
+        given = Refuse(problem)
+        self._decided(rule, given, self._clock())
+        await self._deliver(incoming, rule, given)
+
+    def _decided(self, rule: Rule, given: Given, began: float, **of: str) -> None:
+        """One line in the log, and one more in the metrics."""
+        seconds = self._clock() - began
+        said = told(given, rule)
+        self._metrics.rule(rule.name).decided(said.decision, said.state, seconds)
+        line = {"decision": said.decision.value, "state": said.state, "status": said.status}
+        log.info("decision", rule=rule.name, **line, ms=round(seconds * 1000, 1), **of)
 
     def refusal(self, status: int, detail: str) -> Answer:
         """What a client gets that is refused below the rules."""
@@ -396,38 +404,3 @@ def _same(operation: Operation, recipe: str, found: bytes) -> bool:
         return found == operation.fingerprint
     head = operation.head
     return found == fingerprint(recipe_of(recipe), head.method, head.target, head.fields, operation.body)
-
-
-def _without(answer: Answer, rule: Rule) -> Answer:
-    if not rule.replay_drop_headers:
-        return answer
-    first, *lines = answer.head.split(b"\r\n")[:-1]
-    kept = [line for line in lines if line.partition(b":")[0].lower() not in rule.replay_drop_headers]
-    return replace(answer, head=b"".join(line + b"\r\n" for line in (first, *kept)))
-
-
-def _store_down(rule: Rule) -> Refuse:
-    detail = "The store that remembers operations cannot be reached. Nothing was executed: send the same request again with the same key."
-    return Refuse(Problem(Slug.STORE_UNAVAILABLE, detail, rule.retry_after))
-
-
-def _line(given: Given, rule: Rule) -> dict[str, object]:
-    """What a log line says of a decision."""
-    match given:
-        case Answered(answer, state):
-            return {"decision": "executed", "state": state, "status": answer.status}
-        case Streaming(status):
-            return {"decision": "executed", "state": "streaming", "status": status}
-        case Failed(problem, state):
-            return {"decision": "executed", "state": state, "status": status_of(problem, rule.problem_status)}
-        case Recorded(answer):
-            state = "completed" if answer.status < 400 else "failed"
-            return {"decision": "replayed", "state": state, "status": answer.status}
-        case Refuse(problem):
-            return {
-                "decision": "refused",
-                "state": problem.slug.value,
-                "status": status_of(problem, rule.problem_status),
-            }
-        case other:
-            assert_never(other)

@@ -12,6 +12,7 @@ from idemproxy.clocks import Clock
 from idemproxy.errors import StoreError
 from idemproxy.idempotency.identity import short_id
 from idemproxy.idempotency.routes import Rule
+from idemproxy.observe.metrics import RuleMetrics
 from idemproxy.stores.base import Claimed, Dead, Found, Locked, Missing, NextAttempt, Renewal, Renewed, Store
 
 log = structlog.get_logger()
@@ -26,7 +27,15 @@ class Lease:
     """One claim's lease, from when it was won. `asked_at` is when the claim was asked, on the owner's clock: it is counted from there."""
 
     def __init__(
-        self, store: Store, clock: Clock, record_id: str, rule: Rule, token: bytes, won: Claimed, asked_at: float
+        self,
+        store: Store,
+        clock: Clock,
+        record_id: str,
+        rule: Rule,
+        token: bytes,
+        won: Claimed,
+        asked_at: float,
+        metrics: RuleMetrics,
     ) -> None:
         self.attempt = won.attempt
         """The number of the attempt that the claim allows."""
@@ -36,6 +45,7 @@ class Lease:
         self._record_id = record_id
         self._rule = rule
         self._token = token
+        self._metrics = metrics
         self.lost = False
         """Whether another was found to own the operation."""
         self._confirmed_at = asked_at
@@ -70,6 +80,7 @@ class Lease:
                 asked = Renewal(self._token, self._rule.lease, self._rule.ttl)
                 fact = await self._store.renew(self._record_id, asked)
             except StoreError as error:
+                self._metrics.leases_not_renewed.add()
                 log.warning("lease not renewed", **self._named, error=str(error))
                 pause = min(self._rule.lease / 10_000, LONGEST_PAUSE)
                 continue
@@ -114,6 +125,7 @@ class Lease:
     def _lose(self) -> None:
         if not self.lost:
             self.lost = True
+            self._metrics.lease_losses.add()
             log.error("operation taken over", **self._named, doing="nothing more is sent for it")
 
     @property

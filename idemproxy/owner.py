@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, assert_never
 
 import structlog
 
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
-from idemproxy.execution import Answered, Delivery, End, Failed, Forward, Operation, Streaming, asked_pause
+from idemproxy.execution import Delivery, End, Failed, Forward, Operation, Streaming, asked_pause
 from idemproxy.forwarding import unreachable
 from idemproxy.idempotency.identity import short_id
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition, cause_of, pause_before
 from idemproxy.idempotency.problems import Problem, Slug
-from idemproxy.idempotency.record import Reason, State, Tombstone
-from idemproxy.idempotency.routes import OnStoreFailure, Rule
+from idemproxy.idempotency.record import Reason, Tombstone
+from idemproxy.idempotency.routes import OnStoreFailure
 from idemproxy.lease import Lease
+from idemproxy.observe.metrics import Metrics
+from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown, after_end, state_left
 from idemproxy.stores.base import (
     Anew,
     Claim,
@@ -65,36 +66,13 @@ class Registry(Protocol):
     clock: Clock
     tokens: Callable[[], bytes]
     forward: Callable[[Forward], Coroutine[Any, Any, End]]
+    metrics: Metrics
 
     def left(self, owner: Owner) -> None:
         """The owner does not execute any more."""
 
     def take_back(self, record_id: str, asked: TakeBack, until: float) -> None:
         """Ask for it until it is acknowledged, or `until` on this process's clock. Holds nothing of the request."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotWon:
-    """Somebody else's record stands there: what the store said."""
-
-    fact: Found | Locked | Missing | Dead
-
-
-@dataclass(frozen=True, slots=True)
-class StoreDown:
-    """The store gave no fact, and the rule fails closed: nothing was sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fenced:
-    """The operation was taken from its owner: its answer is what the record says."""
-
-
-Outcome = Delivery | NotWon | StoreDown | Fenced
-Left = Found | Locked | Missing | Dead | StoreDown | None
-"""How an execution left the registry: with what its claim found, or without a fact, or (None) having executed."""
-Seen = tuple[bytes, int]
-"""The token and version of an unknown record, as it was read before it is taken over."""
 
 
 class Owner:
@@ -110,6 +88,7 @@ class Owner:
         self._ownership = ownership
         self._store = ownership.store
         self._clock = ownership.clock
+        self._metrics = ownership.metrics.rule(operation.rule.name)
         self._seen = seen
         self._token = ownership.tokens()
         self._asked_at = self._clock()
@@ -135,13 +114,15 @@ class Owner:
             match fact:
                 case Claimed():
                     self._lease = self._won(fact)
+                    if self._seen is not None:
+                        self._metrics.take_overs.add()
                     await self._execute(self._lease)
                 case None if self._fails_open:
                     self._unprotected = True
+                    self._metrics.unprotected.add()
                     log.warning(
                         "forwarded unprotected",
-                        rule=self.operation.rule.name,
-                        id=self._short,
+                        **self._named,
                         why="store gives no fact",
                     )
                     await self._execute(None)
@@ -166,15 +147,15 @@ class Owner:
                 fact = await self._ask()
             except StoreAmbiguous as error:
                 self._doubtful = True
-                log.warning("claim unconfirmed", rule=self.operation.rule.name, id=self._short, error=str(error))
+                log.warning("claim unconfirmed", **self._named, error=str(error))
             except StoreUnavailable as error:
-                log.warning("claim failed", rule=self.operation.rule.name, id=self._short, error=str(error))
+                log.warning("claim failed", **self._named, error=str(error))
                 if not self._doubtful:
                     return None
                 await asyncio.sleep(FIRST_PAUSE)
             except StoreError as error:
                 # There is a record, and it cannot be read: that is never "nothing", whatever the rule says of a store that is away.
-                log.warning("record unreadable", rule=self.operation.rule.name, id=self._short, error=str(error))
+                log.warning("record unreadable", **self._named, error=str(error))
                 self._unreadable = True
                 return None
             else:
@@ -190,16 +171,27 @@ class Owner:
 
     def _won(self, fact: Claimed) -> Lease:
         operation = self.operation
-        return Lease(self._store, self._clock, operation.record_id, operation.rule, self._token, fact, self._asked_at)
+        return Lease(
+            self._store,
+            self._clock,
+            operation.record_id,
+            operation.rule,
+            self._token,
+            fact,
+            self._asked_at,
+            self._metrics,
+        )
 
     async def _execute(self, lease: Lease | None) -> None:
         renewing = None if lease is None else asyncio.ensure_future(lease.keep(self._replaced))
+        self._metrics.executions.up()
         try:
             end = await self._forward()
             while await self._may_send_again(end):
                 end = await self._forward()
             await self._settle(end.transition, end.delivery)
         finally:
+            self._metrics.executions.down()
             if renewing is not None:
                 renewing.cancel()
                 await asyncio.gather(renewing, return_exceptions=True)
@@ -207,6 +199,7 @@ class Owner:
     async def _forward(self) -> End:
         attempt = 1 if self._lease is None else self._lease.attempt
         self._tries += 1
+        began = self._clock()
         sending = self._ownership.forward(Forward(self.operation, attempt, self.guard, self._stream))
         self._sending = asyncio.ensure_future(sending)
         if self.draining:
@@ -218,10 +211,11 @@ class Owner:
                 raise
             return self._drained()
         except Exception as error:
-            log.exception("forward failed", rule=self.operation.rule.name, id=self._short, exc_info=error)
+            log.exception("forward failed", **self._named, exc_info=error)
             return self._defect()
         finally:
             self._sending = None
+            self._metrics.upstream_seconds.observe(self._clock() - began)
 
     async def _may_send_again(self, end: End) -> bool:
         """Whether the proxy itself sends once more, as the rule's `retry` has it; the pause before is over then. The client must still be
@@ -234,7 +228,7 @@ class Owner:
         pause = pause_before(self._tries + 1, chance, asked_pause(end.delivery), rule.retry)
         if pause is None:
             return False
-        log.info("sending again", rule=rule.name, id=self._short, cause=cause.value, pause_ms=pause)
+        log.info("sending again", **self._named, cause=cause.value, pause_ms=pause)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause / 1000):
                 await self._hurry.wait()
@@ -245,7 +239,10 @@ class Owner:
             if self._lease is None or not await self._lease.number(may_have_run=may_have_run):
                 return False
             self._sent = False
-        return self._wanted()
+        if not self._wanted():
+            return False
+        self._metrics.sends_again(cause)
+        return True
 
     def _wanted(self) -> bool:
         lost = self._lease is not None and self._lease.lost
@@ -280,32 +277,35 @@ class Owner:
 
     async def _settle(self, transition: Transition, delivery: Delivery) -> None:
         """Ask for the end until it is acknowledged. The client waits for the first asking only."""
+        self._ownership.metrics.ends_pending.up()
+        try:
+            await self._ask_for_end(transition, delivery)
+        finally:
+            self._ownership.metrics.ends_pending.down()
+
+    async def _ask_for_end(self, transition: Transition, delivery: Delivery) -> None:
         pause, asked = FIRST_PAUSE, 0
         while True:
             try:
                 fact = await self._end(transition)
             except StoreError as error:
                 asked += 1
-                log.warning(
-                    "end not recorded",
-                    rule=self.operation.rule.name,
-                    id=self._short,
-                    error=str(error),
-                    doing="asking again",
-                )
+                log.warning("end not recorded", **self._named, error=str(error), doing="asking again")
                 self._let_go(delivery)
                 passing = isinstance(error, StoreUnavailable | StoreAmbiguous)
                 if not passing or not self._worth_asking(transition):
+                    self._metrics.ends_given_up.add()
                     return
                 transition = _smaller(transition, asked)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
-            self._let_go(
-                _after(fact, transition, delivery, self.operation.rule)
-                if self._acknowledged(transition, fact)
-                else Fenced()
-            )
+            if self._acknowledged(transition, fact):
+                self._metrics.ended(*state_left(transition, fact))
+                self._let_go(after_end(fact, transition, delivery, self.operation.rule))
+            else:
+                self._metrics.fenced.add()
+                self._let_go(Fenced())
             return
 
     def _acknowledged(self, transition: Transition, fact: EndFact | None) -> bool:
@@ -321,9 +321,7 @@ class Owner:
                     return True
             case other:
                 assert_never(other)
-        log.error(
-            "end refused", rule=self.operation.rule.name, id=self._short, why="the operation was taken over or settled"
-        )
+        log.error("end refused", **self._named, why="the operation was taken over or settled")
         return False
 
     async def _end(self, transition: Transition) -> EndFact | None:
@@ -418,19 +416,8 @@ class Owner:
         )
 
     @property
-    def _short(self) -> str:
-        return short_id(self.operation.record_id)
-
-
-def _after(fact: EndFact | None, transition: Transition, delivery: Delivery, rule: Rule) -> Delivery:
-    """A release of what an earlier attempt may have executed leaves it unknown: the client is told so."""
-    match fact, transition, delivery:
-        case Done(State.UNKNOWN), Free(), Failed():
-            return Failed.lost(Reason.RELEASED_AFTER_SEND, rule)
-        case Done(State.UNKNOWN), Free(), Answered():
-            return replace(delivery, state="unknown")
-        case _:
-            return delivery
+    def _named(self) -> dict[str, str]:
+        return {"rule": self.operation.rule.name, "id": short_id(self.operation.record_id)}
 
 
 def _smaller(transition: Transition, asked: int) -> Transition:

@@ -12,7 +12,9 @@ import structlog
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.execution import End, Forward, Operation
-from idemproxy.owner import FIRST_PAUSE, Owner, Seen
+from idemproxy.observe.metrics import Metrics
+from idemproxy.outcomes import Seen
+from idemproxy.owner import FIRST_PAUSE, Owner
 from idemproxy.stores.base import Store, TakeBack
 
 log = structlog.get_logger()
@@ -30,11 +32,13 @@ class Ownership:
         forward: Callable[[Forward], Coroutine[Any, Any, End]],
         clock: Clock,
         tokens: Callable[[], bytes],
+        metrics: Metrics,
     ) -> None:
         self.store = store
         self.forward = forward
         self.clock = clock
         self.tokens = tokens
+        self.metrics = metrics
         self._executing: dict[str, Owner] = {}
         self._tasks: dict[asyncio.Task[None], Owner] = {}
         self._later: set[asyncio.Task[None]] = set()

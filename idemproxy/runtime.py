@@ -19,6 +19,7 @@ from aiohttp import web
 
 from idemproxy import certificates
 from idemproxy.admin import health
+from idemproxy.admin import metrics as metrics_page
 from idemproxy.clocks import boottime
 from idemproxy.config.settings import Address, Settings, TcpAddress, UnixAddress
 from idemproxy.errors import StartError, StoreError
@@ -27,6 +28,9 @@ from idemproxy.forwarding import Forwarding, Hop
 from idemproxy.gateway import Gateway
 from idemproxy.idempotency.record import TOKEN_BYTES
 from idemproxy.observe import logs
+from idemproxy.observe.cells import own_cells
+from idemproxy.observe.counted import CountedStore
+from idemproxy.observe.metrics import Metrics
 from idemproxy.ownership import Ownership
 from idemproxy.probing import Prober
 from idemproxy.proxy.data_port import DataPort
@@ -36,7 +40,8 @@ from idemproxy.proxy.pool import Limits as PoolLimits
 from idemproxy.proxy.upstream import Upstream
 from idemproxy.startup import refuse_loop
 from idemproxy.stores.base import Store
-from idemproxy.stores.opening import open_store
+from idemproxy.stores.circuit import Circuit
+from idemproxy.stores.opening import backend
 from idemproxy.waiters import Waiters
 
 log = structlog.get_logger()
@@ -67,8 +72,9 @@ def run(settings: Settings) -> int:
 async def _main(settings: Settings) -> None:
     refuse_loop(settings)
     stop, hurry = _signals()
-    store = await open_store(settings.store, namespace=settings.namespace, timeout_ms=settings.store_timeout)
-    service = Service(settings, store)
+    metrics = Metrics(own_cells())
+    store = store_of(settings, metrics)
+    service = Service(settings, store, metrics)
     try:
         await service.start()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload)
@@ -82,6 +88,12 @@ async def _main(settings: Settings) -> None:
         await service.close()
         await store.close()
     log.info("stopped")
+
+
+def store_of(settings: Settings, metrics: Metrics) -> Circuit:
+    """The store, counted, in its circuit."""
+    store = backend(settings.store, namespace=settings.namespace, timeout_ms=settings.store_timeout)
+    return Circuit(CountedStore(store, metrics, boottime), boottime)
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:
@@ -99,7 +111,7 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
 class Service:
     """Everything that a process runs, joined."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, metrics: Metrics) -> None:
         self._settings = settings
         self._store = store
         self._draining = False
@@ -110,7 +122,9 @@ class Service:
         self._tls = None if settings.listen_tls is None else certificates.listener(settings.listen_tls)
         self._upstream = Upstream(_origin(settings), pool)
         forwarding = Forwarding(self._upstream, _hop(settings), patience, settings.docs_url)
-        self._ownership = Ownership(store, Execution(forwarding).carry_out, boottime, lambda: os.urandom(TOKEN_BYTES))
+        self._ownership = Ownership(
+            store, Execution(forwarding).carry_out, boottime, lambda: os.urandom(TOKEN_BYTES), metrics
+        )
         self._waiters = Waiters(store, _deaf)
         self._prober = Prober(forwarding, store)
         self._gateway = gateway = Gateway(
@@ -122,10 +136,13 @@ class Service:
             self._waiters,
             self._prober,
             boottime,
+            metrics,
         )
         self._port = DataPort(gateway.serve, gateway.refusal, _failed, Limits())
         self._data = web.ServerRunner(cast("web.Server", self._port), shutdown_timeout=LAST_ANSWERS)
-        self._admin = web.AppRunner(health.application(self._unready), access_log=None, shutdown_timeout=LAST_ANSWERS)
+        admin = health.application(self._unready)
+        metrics_page.add_to(admin, metrics)
+        self._admin = web.AppRunner(admin, access_log=None, shutdown_timeout=LAST_ANSWERS)
 
     @property
     def port(self) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from idemproxy.errors import StoreUnavailable
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import OnUnknown, Reason, Record, State, Tombstone
 
@@ -209,6 +210,10 @@ class Check:
 
     description: str
     warnings: tuple[str, ...]
+
+
+class Refused(StoreUnavailable):
+    """The store itself says that it does not do the command as things stand. So it is there, and it may well do others."""
 
 
 class Store(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
+from idemproxy.stores.base import Refused
 
 _REFUSALS = {
     "BUSY": "it is busy running a script of another program that takes too long; wait, or end that one with SCRIPT KILL",
@@ -49,7 +50,7 @@ def meaning(where: str, text: str) -> StoreError:
             f"{where} failed in the middle of a command, which may have been applied in part ({code})"
         )
     if (why := _REFUSALS.get(code)) is not None:
-        return StoreUnavailable(f"{where} refused the command ({code}): {why}")
+        return Refused(f"{where} refused the command ({code}): {why}")
     if code == "WRONGTYPE":
         return StoreError(
             f"{where} holds a key of this namespace that is no record (WRONGTYPE): another program shares the database; choose "

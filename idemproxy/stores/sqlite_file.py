@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from idemproxy.errors import RecordUnreadable, StoreAmbiguous, StoreUnavailable
 from idemproxy.idempotency.record import State, decode, encode
-from idemproxy.stores.base import Found
+from idemproxy.stores.base import Found, Refused
 from idemproxy.stores.semantics import EMPTY, Lock, Slot, look
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ class StoreFile:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             sure = self.roll_back() and certainly_lost(error)
-            raise (StoreUnavailable if sure else StoreAmbiguous)(why(self.path, error)) from error
+            raise (failure(self.path, error) if sure else StoreAmbiguous(why(self.path, error))) from error
 
     def roll_back(self) -> bool:
         """Whether no transaction is open any more."""
@@ -342,6 +342,15 @@ def certainly_lost(error: sqlite3.Error) -> bool:
 def passing(error: sqlite3.Error) -> bool:
     """Whether what is open can be used again once the cause is gone. Else what was read of a bad file would be remembered."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+def failure(path: str, error: sqlite3.Error) -> StoreUnavailable:
+    """What the caller of a command is told that certainly was not applied. A file that takes no writes can still be read."""
+    unwritable = (
+        _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+        or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_WRITE
+    )
+    return (Refused if unwritable else StoreUnavailable)(why(path, error))
 
 
 def why(path: str, error: sqlite3.Error) -> str:

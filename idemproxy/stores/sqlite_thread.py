@@ -14,8 +14,9 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from idemproxy.errors import RecordUnreadable, StoreAmbiguous, StoreError, StoreUnavailable
+from idemproxy.stores.base import Refused
 from idemproxy.stores.semantics import Slot, current
-from idemproxy.stores.sqlite_file import TEND_EVERY, Row, StoreFile, passing, why
+from idemproxy.stores.sqlite_file import TEND_EVERY, Row, StoreFile, failure, passing
 
 BATCH: Final = 512
 """Commands in one transaction, at most."""
@@ -122,7 +123,7 @@ class StoreThread:
             except sqlite3.Error as error:
                 if not passing(error):
                     self._drop()
-                self._fail(batch, StoreUnavailable(why(self._path, error)))
+                self._fail(batch, failure(self._path, error))
             except Exception as error:  # were the thread to end, nobody would ever be told why
                 self._fail(
                     batch, StoreUnavailable(f"{self._path}: {type(error).__name__}: {error}: please report this")
@@ -241,9 +242,8 @@ class StoreThread:
             self._drop()
         text = str(error)
         doubt = isinstance(error, StoreAmbiguous)
-        self._give(
-            [(job, (StoreAmbiguous if doubt and job.stage is Stage.BEGUN else StoreUnavailable)(text)) for job in batch]
-        )
+        sure = Refused if isinstance(error, Refused) else StoreUnavailable
+        self._give([(job, (StoreAmbiguous if doubt and job.stage is Stage.BEGUN else sure)(text)) for job in batch])
 
 
 def _step(slot: Slot | RecordUnreadable, command: Command, now: int) -> tuple[Slot | None, object]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from idemproxy.config import load_text
+from idemproxy.observe.cells import own_cells
+from idemproxy.observe.metrics import Metrics
 from idemproxy.runtime import Service
 from idemproxy.stores.opening import open_store
 from tests.differential.client import Observed, observe
@@ -130,7 +132,7 @@ async def _product(folder: Path, upstream: int) -> AsyncIterator[int]:
     text = f"listen: 127.0.0.1:0\nupstream: http://127.0.0.1:{upstream}\nstore: {sqlite(folder)}\nroutes: []\n"
     settings = load_text(text, "differential.yaml", {})
     store = await open_store(settings.store, namespace=settings.namespace, timeout_ms=settings.store_timeout)
-    service = Service(settings, store)
+    service = Service(settings, store, Metrics(own_cells()))
     try:
         await service.start()
         assert service.port is not None

@@ -13,9 +13,10 @@ from socket import SO_LINGER, SOL_SOCKET
 from termios import TIOCOUTQ
 
 from idemproxy.config import load_text
-from idemproxy.runtime import Service
+from idemproxy.observe.cells import own_cells
+from idemproxy.observe.metrics import Metrics
+from idemproxy.runtime import Service, store_of
 from idemproxy.stores.base import Store
-from idemproxy.stores.opening import open_store
 from tests.proxy.wire import Reply, Wire, eventually
 
 CREATED = (
@@ -139,11 +140,12 @@ async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 class Product:
     """The proxy, listening, in front of `api`."""
 
-    def __init__(self, port: int, api: Api, store: Store, service: Service) -> None:
+    def __init__(self, port: int, api: Api, store: Store, service: Service, metrics: Metrics) -> None:
         self.port = port
         self.api = api
         self.store = store
         self.service = service
+        self.metrics = metrics
 
     async def connect(self) -> Wire:
         return await Wire.connect(self.port)
@@ -180,12 +182,13 @@ async def serving(store: str, *, rules: str = RULE, more: str = "", api: Api | N
         await behind.start()
     text = f"listen: 127.0.0.1:0\nupstream: http://127.0.0.1:{behind.port}\nstore: {store}\n{more}routes:{rules}"
     settings = load_text(text, "test.yaml", {})
-    opened = await open_store(settings.store, namespace=settings.namespace, timeout_ms=settings.store_timeout)
-    service = Service(settings, opened)
+    metrics = Metrics(own_cells())
+    opened = store_of(settings, metrics)
+    service = Service(settings, opened, metrics)
     try:
         await service.start()
         assert service.port is not None
-        yield Product(service.port, behind, opened, service)
+        yield Product(service.port, behind, opened, service, metrics)
     finally:
         await service.close()
         await opened.close()

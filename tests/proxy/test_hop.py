@@ -70,6 +70,8 @@ async def test_point_5_on_a_rules_route_too(tmp_path: Path) -> None:
 )
 async def test_point_1_base_path(tmp_path: Path, product: Product, base: str, target: bytes, expected: bytes) -> None:
     from idemproxy.config import load_text
+    from idemproxy.observe.cells import own_cells
+    from idemproxy.observe.metrics import Metrics
     from idemproxy.runtime import Service
     from idemproxy.stores.opening import open_store
     from tests.proxy.wire import Wire
@@ -77,7 +79,7 @@ async def test_point_1_base_path(tmp_path: Path, product: Product, base: str, ta
     text = f"listen: 127.0.0.1:0\nupstream: http://127.0.0.1:{product.api.port}{base}\nroutes: []\n"
     settings = load_text(text, "test.yaml", {})
     store = await open_store(f"sqlite:{tmp_path / 'other.db'}", namespace="x", timeout_ms=1000)
-    service = Service(settings, store)
+    service = Service(settings, store, Metrics(own_cells()))
     try:
         await service.start()
         assert service.port is not None

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from idemproxy.config import load_text
+from idemproxy.observe.cells import own_cells
+from idemproxy.observe.metrics import Metrics
 from idemproxy.runtime import Service
 from idemproxy.stores.opening import open_store
 from tests.proxy.product import Api, Product, sqlite
@@ -35,7 +37,7 @@ async def ask_twice(folder: Path, monkeypatch: pytest.MonkeyPatch, answers: list
 
     settings = load_text("listen: 127.0.0.1:0\nupstream: http://api.test:1\nroutes: []\n", "test.yaml", {})
     store = await open_store(sqlite(folder), namespace="x", timeout_ms=1000)
-    service = Service(settings, store)
+    service = Service(settings, store, Metrics(own_cells()))
     try:
         await service.start()
         assert service.port is not None
@@ -78,7 +80,7 @@ async def test_point_23_a_name_that_does_not_resolve(tmp_path: Path, monkeypatch
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     settings = load_text("listen: 127.0.0.1:0\nupstream: http://api.invalid:1\nroutes: []\n", "test.yaml", {})
     store = await open_store(sqlite(tmp_path), namespace="x", timeout_ms=1000)
-    service = Service(settings, store)
+    service = Service(settings, store, Metrics(own_cells()))
     try:
         await service.start()
         assert service.port is not None

@@ -13,6 +13,8 @@ import trustme
 
 from idemproxy.config import load_text
 from idemproxy.errors import StartError
+from idemproxy.observe.cells import own_cells
+from idemproxy.observe.metrics import Metrics
 from idemproxy.runtime import Service
 from idemproxy.stores.opening import open_store
 from tests.proxy.product import CREATED, sqlite
@@ -50,7 +52,7 @@ async def service(folder: Path, text: str) -> AsyncIterator[Service]:
     store = await open_store(settings.store, namespace="x", timeout_ms=1000)
     running = None
     try:
-        running = Service(settings, store)
+        running = Service(settings, store, Metrics(own_cells()))
         await running.start()
         yield running
     finally:
@@ -188,7 +190,7 @@ async def test_a_large_body_over_tls_arrives_whole_and_its_connection_is_not_use
     text = f"listen: 127.0.0.1:0\nstore: {sqlite(tmp_path)}\n{rules}{settings}"
     loaded = load_text(text, "test.yaml", {})
     store = await open_store(loaded.store, namespace="x", timeout_ms=5000)
-    running = Service(loaded, store)
+    running = Service(loaded, store, Metrics(own_cells()))
     try:
         await running.start()
         assert running.port is not None

@@ -350,6 +350,8 @@ async def test_point_21_zero_turns_a_timeout_off(tmp_path: Path) -> None:
 
 async def test_point_22_unix_sockets_on_both_sides(tmp_path: Path) -> None:
     from idemproxy.config import load_text
+    from idemproxy.observe.cells import own_cells
+    from idemproxy.observe.metrics import Metrics
     from idemproxy.runtime import Service
     from idemproxy.stores.opening import open_store
     from tests.proxy.wire import Wire
@@ -364,7 +366,7 @@ async def test_point_22_unix_sockets_on_both_sides(tmp_path: Path) -> None:
     text = f"listen: unix:{tmp_path}/proxy.sock\nupstream: unix:{tmp_path}/api.sock\nstore: {sqlite(tmp_path)}\nroutes: []\n"
     settings = load_text(text, "test.yaml", {})
     store = await open_store(settings.store, namespace=settings.namespace, timeout_ms=settings.store_timeout)
-    service = Service(settings, store)
+    service = Service(settings, store, Metrics(own_cells()))
     try:
         await service.start()
         async with await Wire.connect_unix(f"{tmp_path}/proxy.sock") as wire:

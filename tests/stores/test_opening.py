@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 async def test_an_address_names_its_backend_and_no_other_is_loaded() -> None:
     program = (
-        "import asyncio, sys; from idemproxy.stores.opening import open_store; "
-        "print(type(asyncio.run(open_store('sqlite:x.db', namespace='n', timeout_ms=9))).__name__, 'redis' in sys.modules)"
+        "import sys; from idemproxy.stores.opening import backend; "
+        "print(type(backend('sqlite:x.db', namespace='n', timeout_ms=9)).__name__, 'redis' in sys.modules)"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -13,7 +13,7 @@ import uvloop
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.idempotency.messages import Answer
 from idemproxy.stores import redis_wire
-from idemproxy.stores.base import Claimed, Done, Found, LookFact, Missing, Release
+from idemproxy.stores.base import Claimed, Done, Found, LookFact, Missing, Refused, Release
 from idemproxy.stores.redis import RedisStore
 from tests.ports import free_port
 from tests.stores.redis_cases import HOUR, TOKEN, claim, completion, eventually, record_id, store_at, until
@@ -246,23 +246,23 @@ IN_A_SCRIPT = "ERR Error running script (call to f_0a): @user_script:1: @user_sc
 @pytest.mark.parametrize(
     ("said", "kind", "told"),
     [
-        ("BUSY Redis is busy running a script.", StoreUnavailable, "busy"),
-        ("LOADING Redis is loading the dataset in memory", StoreUnavailable, "loading"),
-        ("READONLY You can't write against a read only replica.", StoreUnavailable, "read-only"),
-        ("MOVED 3999 127.0.0.1:6381", StoreUnavailable, "cluster"),
-        ("ASK 3999 127.0.0.1:6381", StoreUnavailable, "cluster"),
-        ("CLUSTERDOWN The cluster is down", StoreUnavailable, "cluster"),
-        ("MASTERDOWN Link with MASTER is down", StoreUnavailable, "master"),
-        ("OOM command not allowed when used memory > 'maxmemory'.", StoreUnavailable, "maxmemory"),
-        ("NOAUTH Authentication required.", StoreUnavailable, "password"),
-        ("NOPERM this user has no permissions to run the 'evalsha' command", StoreUnavailable, "ACL"),
-        ("MISCONF Redis is configured to save RDB snapshots", StoreUnavailable, "disk"),
-        ("NOREPLICAS Not enough good replicas to write.", StoreUnavailable, "replicas"),
-        ("NOSCRIPT No matching script.", StoreUnavailable, "forgets"),
+        ("BUSY Redis is busy running a script.", Refused, "busy"),
+        ("LOADING Redis is loading the dataset in memory", Refused, "loading"),
+        ("READONLY You can't write against a read only replica.", Refused, "read-only"),
+        ("MOVED 3999 127.0.0.1:6381", Refused, "cluster"),
+        ("ASK 3999 127.0.0.1:6381", Refused, "cluster"),
+        ("CLUSTERDOWN The cluster is down", Refused, "cluster"),
+        ("MASTERDOWN Link with MASTER is down", Refused, "master"),
+        ("OOM command not allowed when used memory > 'maxmemory'.", Refused, "maxmemory"),
+        ("NOAUTH Authentication required.", Refused, "password"),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", Refused, "ACL"),
+        ("MISCONF Redis is configured to save RDB snapshots", Refused, "disk"),
+        ("NOREPLICAS Not enough good replicas to write.", Refused, "replicas"),
+        ("NOSCRIPT No matching script.", Refused, "forgets"),
         ("ERR max number of clients reached", StoreUnavailable, "maxclients"),
         ("ERR unknown command 'EVALSHA', with args beginning with: 'secret'", StoreUnavailable, "EVALSHA"),
-        (IN_A_SCRIPT + "-OOM command not allowed when used memory > 'maxmemory'.", StoreUnavailable, "maxmemory"),
-        (IN_A_SCRIPT + "-READONLY You can't write against a read only replica.", StoreUnavailable, "read-only"),
+        (IN_A_SCRIPT + "-OOM command not allowed when used memory > 'maxmemory'.", Refused, "maxmemory"),
+        (IN_A_SCRIPT + "-READONLY You can't write against a read only replica.", Refused, "read-only"),
         (IN_A_SCRIPT + "PARTIAL -NOPERM secret", StoreAmbiguous, "in part"),
         ("ERR secret", StoreAmbiguous, "may have been applied"),
         ("WRONGTYPE Operation against a key", StoreError, "another program"),

@@ -228,7 +228,7 @@ async def test_without_room_nothing_is_claimed_and_answers_are_given_and_with_ro
     with child("fill", str(path)) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.read())
-    assert told["failure"].startswith("StoreUnavailable: ")
+    assert told["failure"].startswith("Refused: ")
     assert "disk" in told["failure"]
     assert told["names"] == []
     assert (told["replayed"], told["missing"], told["again"]) == ("Found", "Missing", "Claimed")

@@ -10,6 +10,8 @@ from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.operation import Complete, Free
 from idemproxy.idempotency.record import Reason, State
 from idemproxy.idempotency.routes import Match, Rule
+from idemproxy.observe.cells import own_cells
+from idemproxy.observe.metrics import Metrics
 from idemproxy.ownership import Ownership
 from idemproxy.stores.semantics import EMPTY
 from tests.stores.memory import MemoryStore
@@ -46,7 +48,8 @@ class World:
         self.sent: list[int] = []
         self.respond: Callable[[Forward], Awaitable[End]] = self.at_once
         self._number = 0
-        self.ownership = Ownership(self.store, self._forward, self.clock, self._token)
+        self.metrics = Metrics(own_cells())
+        self.ownership = Ownership(self.store, self._forward, self.clock, self._token, self.metrics)
 
     async def at_once(self, forward: Forward) -> End:
         return WHOLE

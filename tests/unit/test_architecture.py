@@ -27,19 +27,23 @@ ARROWS: dict[str, frozenset[str]] = {
     "stores": frozenset({"idempotency", "http1", "clocks"}),
     "proxy": frozenset({"idempotency", "http1", "clocks"}),
     "config": frozenset({"idempotency"}),
-    "observe": frozenset({"idempotency"}),
+    "observe": frozenset({"idempotency", "stores.base", "clocks"}),
     "tee": frozenset(),
     # what joins them
     "forwarding": frozenset({"idempotency", "http1", "proxy"}),
     "execution": frozenset({"idempotency", "http1", "proxy", "forwarding", "tee"}),
     "waiters": frozenset({"idempotency", "stores", "clocks"}),
+    "outcomes": frozenset({"idempotency", "stores", "execution"}),
+    "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),
-    "owner": frozenset({"idempotency", "stores", "clocks", "execution", "forwarding", "lease", "observe", "tee"}),
-    "ownership": frozenset({"idempotency", "stores", "clocks", "execution", "owner", "observe"}),
+    "owner": frozenset(
+        {"idempotency", "stores", "clocks", "execution", "forwarding", "lease", "observe", "outcomes", "tee"}
+    ),
+    "ownership": frozenset({"idempotency", "stores", "clocks", "execution", "owner", "observe", "outcomes"}),
     "gateway": frozenset(
         {"idempotency", "http1", "proxy", "stores", "clocks", "observe"}
-        | {"execution", "forwarding", "owner", "ownership", "probing", "tee", "waiters"}
+        | {"execution", "forwarding", "given", "owner", "ownership", "outcomes", "probing", "tee", "waiters"}
     ),
     # what stands on top
     "records": frozenset({"idempotency", "stores"}),
@@ -49,7 +53,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "runtime": frozenset(
         {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
         | {"records", "startup"}
-        | {"execution", "forwarding", "gateway", "ownership", "probing", "tee", "waiters"}
+        | {"execution", "forwarding", "gateway", "ownership", "outcomes", "probing", "tee", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
     "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),

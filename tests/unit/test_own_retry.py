@@ -16,7 +16,7 @@ from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown
 from idemproxy.idempotency.problems import Problem, Retry, Slug
 from idemproxy.idempotency.record import OnUnknown, Reason, State
 from idemproxy.idempotency.routes import AT_LEAST_ONCE_RELEASES, Guarantee, OnStoreFailure, OwnRetry, RetryCause
-from idemproxy.owner import Fenced
+from idemproxy.outcomes import Fenced
 from idemproxy.stores.base import Found, Missing, TakeOver
 from idemproxy.tee import Tee
 from tests.unit.owning import ID, RULE, WHOLE, World, operation

@@ -15,7 +15,8 @@ from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown, Reason, State, Tombstone
 from idemproxy.idempotency.routes import OnStoreFailure
-from idemproxy.owner import TRIES_WHOLE, Fenced, NotWon, StoreDown
+from idemproxy.outcomes import Fenced, NotWon, StoreDown
+from idemproxy.owner import TRIES_WHOLE
 from idemproxy.stores.base import Claim, Claimed, Found, Missing, SettleRelease, TakeOver
 from idemproxy.tee import BUFFERED, Tee
 from tests.unit.owning import ANSWER, ID, RULE, WHOLE, World, operation

@@ -1,0 +1,70 @@
+"""What a protected request gets in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from idemproxy.execution import Answered, Failed, Streaming
+from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.operation import Refuse
+from idemproxy.idempotency.problems import Problem, Slug, status_of
+from idemproxy.idempotency.routes import Rule
+from idemproxy.observe.metrics import Decided
+
+FENCED = Problem(
+    Slug.KEY_IN_FLIGHT,
+    "The operation with this key was taken over or settled while this request was being executed, and its outcome is not recorded "
+    "yet. Send the same request again with the same key to learn it.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The recorded answer, for a retry."""
+
+    answer: Answer
+
+
+Given = Answered | Streaming | Failed | Recorded | Refuse
+
+
+def without_dropped(answer: Answer, rule: Rule) -> Answer:
+    """A recorded answer without the fields that the rule's replays leave out."""
+    if not rule.replay_drop_headers:
+        return answer
+    first, *lines = answer.head.split(b"\r\n")[:-1]
+    kept = [line for line in lines if line.partition(b":")[0].lower() not in rule.replay_drop_headers]
+    return replace(answer, head=b"".join(line + b"\r\n" for line in (first, *kept)))
+
+
+def store_down(rule: Rule) -> Refuse:
+    """The store gave no fact, and nothing was sent."""
+    detail = "The store that remembers operations cannot be reached. Nothing was executed: send the same request again with the same key."
+    return Refuse(Problem(Slug.STORE_UNAVAILABLE, detail, rule.retry_after))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What log and metrics say of it: `state` is the operation's, or the problem's slug."""
+
+    decision: Decided
+    state: str
+    status: int
+
+
+def told(given: Given, rule: Rule) -> Told:
+    """In a word."""
+    match given:
+        case Answered(answer, state):
+            return Told(Decided.EXECUTED, state, answer.status)
+        case Streaming(status):
+            return Told(Decided.EXECUTED, "streaming", status)
+        case Failed(problem, state):
+            return Told(Decided.EXECUTED, state, status_of(problem, rule.problem_status))
+        case Recorded(answer):
+            return Told(Decided.REPLAYED, "completed" if answer.status < 400 else "failed", answer.status)
+        case Refuse(problem):
+            return Told(Decided.REFUSED, problem.slug.value, status_of(problem, rule.problem_status))
+        case other:
+            assert_never(other)
