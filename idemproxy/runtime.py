@@ -11,7 +11,7 @@ import ssl
 import sys
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, assert_never, cast
 
 import structlog
 import uvloop
@@ -40,7 +40,7 @@ from idemproxy.proxy.pool import Limits as PoolLimits
 from idemproxy.proxy.upstream import Upstream
 from idemproxy.startup import refuse_loop
 from idemproxy.stores.base import Store
-from idemproxy.stores.circuit import Circuit
+from idemproxy.stores.circuit import Circuit, CircuitState, Closed, Open, Trying
 from idemproxy.stores.opening import backend
 from idemproxy.waiters import Waiters
 
@@ -93,7 +93,24 @@ async def _main(settings: Settings) -> None:
 def store_of(settings: Settings, metrics: Metrics) -> Circuit:
     """The store, counted, in its circuit."""
     store = backend(settings.store, namespace=settings.namespace, timeout_ms=settings.store_timeout)
-    return Circuit(CountedStore(store, metrics, boottime), boottime)
+
+    def told(state: CircuitState) -> None:
+        match state:
+            case Closed():
+                metrics.store_circuit_open.set(0)
+                log.info("store answers again", doing="asking it for every request")
+            case Open(failures, error) | Trying(failures, error):
+                metrics.store_circuit_open.set(1)
+                log.error(
+                    "store does not answer",
+                    failures=failures,
+                    error=error,
+                    doing="answering by each rule's on_store_failure, and trying once a second",
+                )
+            case other:
+                assert_never(other)
+
+    return Circuit(CountedStore(store, metrics, boottime), boottime, told)
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

@@ -79,17 +79,37 @@ _CLOSED: Final = Closed(0)
 class Circuit:
     """See `stores/base.py`. Asked commands raise what those of `store` raise, and StoreUnavailable where they are refused."""
 
-    def __init__(self, store: Store, clock: Clock, *, run: int = RUN, pause: float = PAUSE) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        told: Callable[[CircuitState], None] = lambda _: None,
+        *,
+        run: int = RUN,
+        pause: float = PAUSE,
+    ) -> None:
+        """`told` is called each time that the circuit opens or closes."""
         self._store = store
         self._clock = clock
+        self._told = told
         self._run = run
         self._pause = pause
-        self._state: CircuitState = _CLOSED
+        self._stands: CircuitState = _CLOSED
 
     @property
     def state(self) -> CircuitState:
         """How it stands now. Without a command, time alone does not change it."""
         return self._state
+
+    @property
+    def _state(self) -> CircuitState:
+        return self._stands
+
+    @_state.setter
+    def _state(self, state: CircuitState) -> None:
+        before, self._stands = self._stands, state
+        if isinstance(before, Closed) is not isinstance(state, Closed):
+            self._told(state)
 
     # ----------------------------------------------------------------------------------------- what a request waits for first
 

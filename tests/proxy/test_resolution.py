@@ -37,12 +37,13 @@ async def ask_twice(folder: Path, monkeypatch: pytest.MonkeyPatch, answers: list
 
     settings = load_text("listen: 127.0.0.1:0\nupstream: http://api.test:1\nroutes: []\n", "test.yaml", {})
     store = await open_store(sqlite(folder), namespace="x", timeout_ms=1000)
-    service = Service(settings, store, Metrics(own_cells()))
+    metrics = Metrics(own_cells())
+    service = Service(settings, store, metrics)
     try:
         await service.start()
         assert service.port is not None
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-        product = Product(service.port, Api(), store, service)
+        product = Product(service.port, Api(), store, service, metrics)
         return [await product.ask(GET) for _ in range(2)]
     finally:
         await service.close()
@@ -80,11 +81,12 @@ async def test_point_23_a_name_that_does_not_resolve(tmp_path: Path, monkeypatch
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     settings = load_text("listen: 127.0.0.1:0\nupstream: http://api.invalid:1\nroutes: []\n", "test.yaml", {})
     store = await open_store(sqlite(tmp_path), namespace="x", timeout_ms=1000)
-    service = Service(settings, store, Metrics(own_cells()))
+    metrics = Metrics(own_cells())
+    service = Service(settings, store, metrics)
     try:
         await service.start()
         assert service.port is not None
-        reply = await Product(service.port, Api(), store, service).ask(GET)
+        reply = await Product(service.port, Api(), store, service, metrics).ask(GET)
         assert reply.status == 502
         assert b"upstream-unreachable" in reply.body
     finally:

@@ -376,3 +376,27 @@ async def test_a_server_whose_memory_is_full_goes_on_giving_answers(tmp_path: Pa
             fact = await circuit.claim(record_id, claim(B))
             assert isinstance(fact, Found)
             assert fact.record.answer == ANSWER
+
+
+# --------------------------------------------------------------------------------------------------------------- who is told
+
+
+async def test_its_operator_is_told_when_it_opens_and_when_it_closes_and_at_no_other_time(world: World) -> None:
+    told: list[bool] = []
+    circuit = Circuit(world.store, world.clock, lambda state: told.append(isinstance(state, Closed)))
+    record_id = new_id()
+    await circuit.get(record_id)
+    world.dies()
+    for _ in range(8):
+        with pytest.raises(StoreUnavailable):
+            await circuit.get(record_id)
+    assert told == [False]
+    world.clock.now += 1
+    with pytest.raises(StoreUnavailable):
+        await circuit.get(record_id)
+    assert told == [False]
+    world.recovers()
+    world.clock.now += 1
+    await circuit.get(record_id)
+    await circuit.get(record_id)
+    assert told == [False, True]
