@@ -72,7 +72,7 @@ class Lease:
 
     async def keep(self, replaced: Callable[[], None]) -> None:
         """Renew until cancelled. `replaced` is called when another is found to own the operation: at once no byte more is sent for it."""
-        pause = self._rule.lease / 3000
+        pause, missed = self._rule.lease / 3000, False
         while True:
             await asyncio.sleep(pause)
             asked_at = self._clock()
@@ -89,7 +89,9 @@ class Lease:
                 case Renewed(version):
                     self._confirmed(asked_at, version)
                 case Missing() | Locked():
-                    log.error("record lost by the store", **self._named, doing="going on: this process remembers")
+                    if not missed:
+                        log.error("record lost by the store", **self._named, doing="going on: this process remembers")
+                    missed = True
                 case Found(record) if record.token == self._token:
                     return
                 case Found() | Dead():

@@ -15,7 +15,7 @@ from tests.proxy.product import CREATED, RULE, Exchange, Product, post, problem,
 from tests.proxy.wire import Reply, eventually
 from tests.unit.exposed import Exposed
 
-HASTY = RULE + "    lease: 300ms\n"
+HASTY = RULE + "    lease: 2s\n"
 
 
 class Held:
@@ -175,16 +175,16 @@ async def test_a_stream_is_stored_with_all_that_it_said(store_url: str) -> None:
 
 async def test_a_record_does_not_expire_in_the_middle_of_its_operation(store_url: str) -> None:
     """`ttl` is shorter than the upstream takes."""
-    rules = RULE + "    lease: 300ms\n    ttl: 100ms\n"
+    rules = RULE + "    lease: 2s\n    ttl: 100ms\n"
     async with serving(store_url, rules=rules) as product, serving(store_url, rules=rules, api=product.api) as other:
         held = Held(product)
         first = asyncio.ensure_future(product.ask(post()))
         await product.api.got(1)
         record_id, _ = await only_record(product)
-        await past_leases(product, record_id, 6)
+        await past_leases(product, record_id, 3)
         second = asyncio.ensure_future(other.ask(post()))
         await eventually(lambda: seen(other).value("idemproxy_waiters", rule="charges") == 1)
-        await past_leases(product, record_id, 2)
+        await past_leases(product, record_id, 1)
         assert len(product.api.requests) == 1
         held.go.set()
         assert (await first).status == 201
