@@ -1,4 +1,4 @@
-"""A relay between the proxy and its Redis that can lose replies: the command is applied, and nobody hears of it."""
+"""A relay between the proxy and its Redis that can lose replies, or hold them back: the command is applied, and nobody hears of it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import threading
 
 
 class StoreRelay:
-    """Listens on `port`, and relays to `target`. While `losing` is set, the first reply on a connection ends it instead of passing."""
+    """Listens on `port`, and relays to `target`. While `losing` is set, the first reply on a connection ends it instead of passing; while
+    `flowing` is not, replies wait."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.losing = threading.Event()
+        self.flowing = threading.Event()
+        self.flowing.set()
         self.lost = 0
         self._threads = [threading.Thread(target=self._accept)]
         self._open: set[socket.socket] = set()
         self._threads[0].start()
 
     def stop(self) -> None:
+        self.flowing.set()
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for connection in list(self._open):
@@ -49,6 +53,7 @@ class StoreRelay:
                     if self.losing.is_set():
                         self.lost += 1
                         return
+                    self.flowing.wait()
                     client.sendall(data)
             finally:
                 self._open -= {client, server}
