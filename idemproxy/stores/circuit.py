@@ -1,7 +1,8 @@
 """A circuit around a store, itself a store: while the store is dead, no request pays its time limit to learn so again.
 
 It opens after a run of failures. Then what a request waits for first (`claim`, `take_over`, `get`) is refused at once, but for one
-trial a pause. What an owner asks until it is acknowledged always goes through, and its result counts too: any success closes it.
+trial a pause; and it looks itself as often, so that a store that came back while nobody asked refuses nobody. What an owner asks
+until it is acknowledged always goes through, and its result counts too: any success closes it.
 
 Some failures say nothing of a dead store. What the store itself refuses came from a store that is there, and costs no time: other
 commands may well succeed. And all that was under way on one connection fails together when that breaks, so a run is only believed
@@ -9,6 +10,8 @@ once a command has failed that was asked after its first failure."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, assert_never
@@ -44,6 +47,8 @@ RUN: Final = 5
 """Failures in a row that open the circuit."""
 PAUSE: Final = 1.0
 """Seconds from the opening, or from a trial's beginning, to the next trial."""
+NOWHERE: Final = "0" * 64
+"""An id that no operation has: read to see whether the store answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class Circuit:
         self._run = run
         self._pause = pause
         self._stands: CircuitState = _CLOSED
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> CircuitState:
@@ -108,8 +114,18 @@ class Circuit:
     @_state.setter
     def _state(self, state: CircuitState) -> None:
         before, self._stands = self._stands, state
-        if isinstance(before, Closed) is not isinstance(state, Closed):
-            self._told(state)
+        if isinstance(before, Closed) is isinstance(state, Closed):
+            return
+        if not isinstance(state, Closed) and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.ensure_future(self._look())
+        self._told(state)
+
+    async def _look(self) -> None:
+        """One trial a pause, whether anybody asks or not, until the store answers."""
+        while not isinstance(self._state, Closed):
+            await asyncio.sleep(self._pause)
+            with contextlib.suppress(StoreError):
+                await self.get(NOWHERE)
 
     # ----------------------------------------------------------------------------------------- what a request waits for first
 
@@ -165,6 +181,9 @@ class Circuit:
 
     async def close(self) -> None:
         """How a store closes says nothing of whether it answers."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self._store.close()
 
     # ------------------------------------------------------------------------------------------------------------ how it stands

@@ -80,12 +80,12 @@ async def test_a_lock_that_is_shorter_than_the_request_lets_nobody_execute(store
 
 async def past_leases(product: Product, record_id: str, count: int) -> None:
     """Wait until the lease was renewed so often."""
-    seen = set()
+    ends: set[int] = set()
     async with asyncio.timeout(30):
-        while len(seen) <= count:
+        while len(ends) <= count:
             fact = await product.store.get(record_id)
             assert isinstance(fact, Found)
-            seen.add(fact.record.lease_until)
+            ends.add(fact.record.lease_until)
             await asyncio.sleep(0.02)
 
 

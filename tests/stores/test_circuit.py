@@ -400,3 +400,20 @@ async def test_its_operator_is_told_when_it_opens_and_when_it_closes_and_at_no_o
     await circuit.get(record_id)
     await circuit.get(record_id)
     assert told == [False, True]
+
+
+async def test_it_closes_by_itself_when_nobody_asks(world: World) -> None:
+    """Else the first of a morning's requests would be refused by the night's failure."""
+    circuit = Circuit(world.store, boottime, pause=0.01)
+    world.dies()
+    for _ in range(8):
+        with pytest.raises(StoreUnavailable):
+            await circuit.get(new_id())
+    assert not isinstance(circuit.state, Closed)
+    world.recovers()
+    async with asyncio.timeout(20):
+        while not isinstance(circuit.state, Closed):
+            await asyncio.sleep(0.01)
+    facts = await asyncio.gather(*[circuit.get(new_id()) for _ in range(20)])
+    assert facts == [Missing()] * 20
+    await circuit.close()
