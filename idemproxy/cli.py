@@ -127,11 +127,15 @@ def _run(arguments: argparse.Namespace) -> int:
         settings = config.without_file(
             arguments.upstream, arguments.listen, arguments.store, arguments.admin, os.environ
         )
-        return runtime.run(settings)
+        return runtime.run(settings, None)
     for option in ("listen", "store", "admin"):
         if getattr(arguments, option) is not None:
             arguments.parser.error(f"argument --{option}: only with --upstream; with --config, write it in the file")
-    return runtime.run(config.load(arguments.config, os.environ))
+
+    def read() -> Settings:
+        return config.load(arguments.config, os.environ)
+
+    return runtime.run(read(), read)
 
 
 # -------------------------------------------------------------------------------------------------------- check, schema, demo

@@ -4,8 +4,9 @@ are taken back, and drain."""
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import structlog
 
@@ -42,7 +43,14 @@ class Ownership:
         self._executing: dict[str, Owner] = {}
         self._tasks: dict[asyncio.Task[None], Owner] = {}
         self._later: set[asyncio.Task[None]] = set()
-        self._cut = False
+        self._cut = asyncio.Event()
+
+    def forwarding_by(self, forward: Callable[[Forward], Coroutine[Any, Any, End]]) -> Self:
+        """The same registry, for requests that are forwarded otherwise: a reload must not allow a second execution. Executions that
+        began before go on as they began, with their further attempts."""
+        other = copy.copy(self)
+        other.forward = forward
+        return other
 
     def executing(self, record_id: str) -> Owner | None:
         """The owner in this process, asked before the store is."""
@@ -51,7 +59,7 @@ class Ownership:
     def begin(self, operation: Operation, seen: Seen | None) -> Owner:
         """Enter the registry, and only then ask for the claim (or, with `seen`, for a take-over)."""
         owner = self._executing[operation.record_id] = Owner(self, operation, seen)
-        owner.draining = self._cut
+        owner.draining = self._cut.is_set()
         task = asyncio.ensure_future(owner.run())
         self._tasks[task] = owner
         task.add_done_callback(self._over)
@@ -88,7 +96,7 @@ class Ownership:
 
     def cut(self) -> None:
         """The drain time is over: every execution stops, and records how far it came."""
-        self._cut = True
+        self._cut.set()
         for owner in list(self._tasks.values()):
             owner.cut()
 

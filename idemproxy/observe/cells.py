@@ -135,7 +135,7 @@ def _first(free: int, width: int) -> int:
 
 
 def _whole(listed: bytes) -> bytes:
-    """The lines that are whole: a worker may have died while it wrote one."""
+    """The lines that are whole: a worker may have died while it wrote one, of which no end of a line is left."""
     return listed[: listed.rfind(b"\n") + 1]
 
 

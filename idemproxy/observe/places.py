@@ -40,7 +40,7 @@ class Place(Protocol):
         """The list of names, from that byte on."""
 
     def add(self, line: bytes, at: int) -> None:
-        """Write a line there: the list ends behind it. Raises OSError where there is no room."""
+        """Write a line there, over what may be left of one that was never finished. Raises OSError where there is no room."""
 
     def written(self, chunk: int) -> memoryview:
         """Those cells, to be added to. Raises OSError where there is no room."""
@@ -69,7 +69,7 @@ class OwnPlace:
         return bytes(self._lines[start:])
 
     def add(self, line: bytes, at: int) -> None:
-        self._lines[at:] = line
+        self._lines[at : at + len(line)] = line
 
     def written(self, chunk: int) -> memoryview:
         while len(self._chunks) <= chunk:
@@ -113,7 +113,6 @@ class SharedPlace:
         return os.pread(self._list, max(0, os.fstat(self._list).st_size - start), start)
 
     def add(self, line: bytes, at: int) -> None:
-        os.ftruncate(self._list, at)
         os.pwrite(self._list, line, at)
 
     def written(self, chunk: int) -> memoryview:

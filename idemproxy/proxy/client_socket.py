@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -101,6 +102,7 @@ class ClientSocket:
         "_transport",
         "_unsent",
         "alarm",
+        "certificate",
         "lost",
         "peer",
     )
@@ -118,6 +120,9 @@ class ClientSocket:
         self.lost = False
         peer = transport.get_extra_info("peername")
         self.peer: str = peer[0] if isinstance(peer, tuple) else ""
+        tls = transport.get_extra_info("ssl_object")
+        self.certificate: bytes | None = None if tls is None else tls.getpeercert(binary_form=True)
+        """The certificate that the client showed (DER), and the listener verified."""
         self._stall = stall
         self._stalled = stalled
         self._stall_alarm = Alarm(loop, self._look)
@@ -173,6 +178,15 @@ class ClientSocket:
             self._watch()
 
     # --------------------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def readable(self) -> bool:
+        """Bytes or an end wait in the kernel."""
+        if self.lost or (raw := self._transport.get_extra_info("socket")) is None:
+            return False
+        poll = select.poll()
+        poll.register(raw.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(poll.poll(0))
 
     @property
     def reading(self) -> bool:

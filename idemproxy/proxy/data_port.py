@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from idemproxy.proxy.downstream import Downstream, Limits, Refuse, Serve
+from idemproxy.proxy.downstream import Connections, Downstream, Limits, Refuse, Serve
 
 
 class DataPort:
@@ -17,15 +17,21 @@ class DataPort:
         self._refuse = refuse
         self._failed = failed
         self._limits = limits
-        self.connections: set[Downstream] = set()
+        self.connections = Connections()
 
     def __call__(self) -> Downstream:
         return Downstream(self._serve, self._refuse, self._failed, self._limits, self.connections)
 
-    def pre_shutdown(self) -> None:
-        """Idle connections close now, busy ones after their present answer."""
+    def begin_drain(self, grace: float) -> None:
+        """From now on answers say that their connection closes. One that waits for a request, or that comes yet, is closed when it had
+        none for `grace` seconds."""
+        self.connections.grace = grace
         for connection in list(self.connections):
             connection.begin_drain()
+
+    def pre_shutdown(self) -> None:
+        """Idle connections close, busy ones after their present answer."""
+        self.begin_drain(0.0)
 
     async def idle(self) -> None:
         """Return once no connection is left."""

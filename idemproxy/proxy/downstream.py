@@ -14,7 +14,7 @@ from idemproxy.idempotency.messages import Answer
 from idemproxy.proxy.client_socket import ClientSocket, Limits
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
 
-__all__ = ["Downstream", "Limits", "Refuse", "Serve"]
+__all__ = ["Connections", "Downstream", "Limits", "Refuse", "Serve"]
 
 Refuse = Callable[[int, str], Answer]
 """Makes the answer that refuses a request below the rules, from a status and a detail."""
@@ -24,6 +24,17 @@ Serve = Callable[[Incoming], Coroutine[Any, Any, None]]
 
 _HOPELESS: Final = re.compile(rb"(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """What no head can hold, so that there is no use in waiting for its end: a TLS greeting, lines that end with a bare LF."""
+
+
+_GLANCE: Final = 0.05
+"""Seconds that a connection which is about to be closed gets to read what the kernel has of it already."""
+
+
+class Connections(set["Downstream"]):
+    """Those of one port. While it drains, `grace` is the seconds in which a connection that waits for a request still gets one; None:
+    it does not drain."""
+
+    grace: float | None = None
 
 
 class _Phase(Enum):
@@ -41,7 +52,6 @@ class Downstream(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_connections",
-        "_draining",
         "_eof",
         "_failed",
         "_incoming",
@@ -64,7 +74,7 @@ class Downstream(asyncio.Protocol):
         refuse: Refuse,
         failed: Callable[[BaseException], None],
         limits: Limits,
-        connections: set[Downstream],
+        connections: Connections,
     ) -> None:
         self._serve = serve
         self._refuse = refuse
@@ -77,17 +87,15 @@ class Downstream(asyncio.Protocol):
         self._searched = 0
         self._incoming: Incoming | None = None
         self._task: asyncio.Task[None] | None = None
-        self._draining = False
         self._eof = False
         self._linger_until = 0.0
 
     # -------------------------------------------------------------------------------------------------------- the connection
 
     def begin_drain(self) -> None:
-        """Take no further request: an idle connection closes now, a busy one after its present answer."""
-        self._draining = True
+        """The port drains: an idle connection closes after the grace, a busy one after an answer that says so."""
         if self._phase is _Phase.IDLE:
-            self._close()
+            self._rest()
 
     def abort(self) -> None:
         """Break the connection, whatever is going on."""
@@ -105,7 +113,7 @@ class Downstream(asyncio.Protocol):
             cast("asyncio.Transport", transport), self._loop, self._late, self.abort, limits.body_idle
         )
         self._connections.add(self)
-        self._socket.alarm.set(limits.idle_timeout)
+        self._rest()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -205,8 +213,8 @@ class Downstream(asyncio.Protocol):
                 self._socket.alarm.set(self._limits.head_timeout)
 
     def _is_last(self) -> bool:
-        """No request will follow the present one."""
-        return self._draining or (self._eof and not self._buffer)
+        """No request will follow the present one. Those that are here already are answered too."""
+        return (self._connections.grace is not None or self._eof) and not self._buffer
 
     def _take_behind(self) -> bytes:
         """What came behind the present request, which is not a request: it switched protocols."""
@@ -253,23 +261,31 @@ class Downstream(asyncio.Protocol):
         if not incoming.answered:
             self._phase = _Phase.CLOSED
             incoming.abort()
-        elif incoming.closes or self._draining:
+        elif incoming.closes:
             unasked = self._buffer or not incoming.body_came or incoming.head.keep_alive
             self._end(still_sending=bool(unasked))
         else:
             self._phase = _Phase.IDLE
-            self._socket.alarm.set(self._limits.idle_timeout)
+            self._rest()
             self._socket.resume_reading()
             if self._buffer:
                 self._next()
             elif self._eof:
                 self._close()
 
+    def _rest(self) -> None:
+        """Wait for the next request, for as long as it may take."""
+        grace = self._connections.grace
+        self._socket.alarm.set(self._limits.idle_timeout if grace is None else max(grace, _GLANCE))
+
     # --------------------------------------------------------------------------------------------------------------- its end
 
     def _late(self) -> None:
         """The alarm rang."""
         match self._phase:
+            case _Phase.IDLE if self._socket.readable:
+                # A request that is here already is answered, though the loop had no turn yet to see it.
+                self._socket.alarm.set(_GLANCE)
             case _Phase.IDLE | _Phase.LINGERING:
                 self._close()
             case _Phase.HEAD:

@@ -102,6 +102,11 @@ class Incoming:
         """The client's IP address, or "" where it has none."""
         return self._socket.peer
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The client's verified TLS certificate (DER), where it showed one."""
+        return self._socket.certificate
+
     def on_gone(self, callback: Callable[[], object]) -> None:
         """Call back, once, when the client is gone; at once where it is already. A client that only half-closes after its request
         is not gone: it waits for its answer."""
@@ -125,6 +130,12 @@ class Incoming:
                 raise BodyTooLarge(f"more than {limit} bytes came")
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def unread(self, body: bytes) -> None:
+        """Put a whole body back that was read: whoever asks next gets it."""
+        if body:
+            self._pieces.append(body)
+            self._held += len(body)
 
     async def piece(self) -> bytes | None:
         """The body's next piece, None at its end. While nobody asks, the client is held back. Raises BadBody, ClientGone."""

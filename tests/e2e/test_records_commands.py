@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from idemproxy.idempotency.identity import framed, record_id
+from idemproxy.idempotency.framing import framed
+from idemproxy.idempotency.identity import record_id
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import OnUnknown, Reason
 from idemproxy.stores.base import Claim, Claimed, Completion, Done, Found, MarkUnknown, Store

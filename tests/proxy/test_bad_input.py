@@ -84,7 +84,7 @@ async def test_a_body_without_end_ends_with_its_client(product: Product) -> None
         wire.reset()
     async with asyncio.timeout(25):
         await ended.wait()
-    await eventually(lambda: product.service._upstream._pool.used == 0)
+    await eventually(lambda: product.service._plan.upstream._pool.used == 0)
 
 
 async def test_an_answer_before_the_request_is_nobodys(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ async def test_an_answer_before_the_request_is_nobodys(tmp_path: Path) -> None:
     api.port = server.sockets[0].getsockname()[1]
     async with serving(sqlite(tmp_path), api=api) as product:
         await product.ask(GET)
-        assert not product.service._upstream._pool._idle, (
+        assert not product.service._plan.upstream._pool._idle, (
             "what came too early or too late must not wait for the next request"
         )
     server.close()
@@ -158,7 +158,7 @@ async def test_a_client_that_leaves_in_the_middle(product: Product, phase: str, 
             wire.reset()
     go.set()
     await eventually(lambda: not product.service._port.connections)
-    await eventually(lambda: product.service._upstream._pool.used == 0)
+    await eventually(lambda: product.service._plan.upstream._pool.used == 0)
     product.api.respond = lambda exchange: exchange.send(CREATED)
     assert (await product.ask(GET)).status == 201
     if phase in ("while the upstream works", "in the answer"):

@@ -107,7 +107,7 @@ async def test_point_17_past_the_pools_limit_requests_wait_and_past_the_queue_th
         running = [asyncio.ensure_future(product.ask(GET)) for _ in range(2)]
         await product.api.got(2)
         waiting = asyncio.ensure_future(product.ask(GET))
-        await eventually(lambda: len(product.service._upstream._queue) == 1)
+        await eventually(lambda: len(product.service._plan.upstream._queue) == 1)
         refused = await product.ask(GET)
         assert refused.status == 503
         assert json.loads(refused.body)["retry"] == "same_key"
@@ -132,13 +132,13 @@ async def test_point_17_a_waiter_that_leaves_gives_up_its_place(tmp_path: Path) 
         await product.api.got(1)
         async with await product.connect() as wire:
             await wire.send(GET)
-            await eventually(lambda: len(product.service._upstream._queue) == 1)
+            await eventually(lambda: len(product.service._plan.upstream._queue) == 1)
             wire.reset()
-        await eventually(lambda: len(product.service._upstream._queue) == 0)
+        await eventually(lambda: len(product.service._plan.upstream._queue) == 0)
         go.set()
         assert (await running).status == 201
         assert (await product.ask(GET)).status == 201
-        assert product.service._upstream._pool.used == 0
+        assert product.service._plan.upstream._pool.used == 0
 
 
 async def test_point_17_an_idle_connection_past_its_time_is_not_used(tmp_path: Path) -> None:

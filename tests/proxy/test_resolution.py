@@ -78,7 +78,6 @@ async def test_point_23_a_name_that_does_not_resolve(tmp_path: Path, monkeypatch
     def unknown(*_: object, **__: object) -> Found:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     settings = load_text("listen: 127.0.0.1:0\nupstream: http://api.invalid:1\nroutes: []\n", "test.yaml", {})
     store = await open_store(sqlite(tmp_path), namespace="x", timeout_ms=1000)
     metrics = Metrics(own_cells())
@@ -86,6 +85,7 @@ async def test_point_23_a_name_that_does_not_resolve(tmp_path: Path, monkeypatch
     try:
         await service.start()
         assert service.port is not None
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
         reply = await Product(service.port, Api(), store, service, metrics).ask(GET)
         assert reply.status == 502
         assert b"upstream-unreachable" in reply.body

@@ -16,6 +16,7 @@ from idemproxy.errors import StartError
 from idemproxy.observe.cells import own_cells
 from idemproxy.observe.metrics import Metrics
 from idemproxy.runtime import Service
+from idemproxy.runtime.plan import prepare
 from idemproxy.stores.opening import open_store
 from tests.proxy.product import CREATED, sqlite
 from tests.proxy.wire import Wire
@@ -106,12 +107,13 @@ async def test_the_listener_speaks_tls_and_reads_its_certificate_again(files: Fi
         assert running.port is not None
         assert await ask(running.port, trusting, "one.test") == b"HTTP/1.1 201 Created"
         files.issue("two.test", "listen")
-        running.reload()
+        running.take_over(prepare(running.settings))
         assert await ask(running.port, trusting, "two.test") == b"HTTP/1.1 201 Created"
         with pytest.raises(ssl.SSLCertVerificationError):
             await ask(running.port, trusting, "one.test")
         certificate.write_text("no certificate")
-        running.reload()
+        with pytest.raises(StartError):
+            running.take_over(prepare(running.settings))
         assert await ask(running.port, trusting, "two.test") == b"HTTP/1.1 201 Created", "the one in use stays"
 
 

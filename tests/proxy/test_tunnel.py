@@ -198,7 +198,7 @@ async def test_a_reset_on_one_side_ends_the_other(tmp_path: Path, who: str) -> N
         else:
             await wire.send(b"x")
             await wire.until_gone()
-        await eventually(lambda: product.service._upstream._pool.used == 0)
+        await eventually(lambda: product.service._plan.upstream._pool.used == 0)
 
 
 async def test_a_silent_tunnel_ends_after_the_idle_time(tmp_path: Path) -> None:

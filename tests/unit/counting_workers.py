@@ -1,10 +1,12 @@
 """Worker processes that count, for `test_cells.py`: a parent without threads, which forks them from one board. It reads a command a
 line from its input, and prints an answer a line.
 
-fork INDEX, kill INDEX; send INDEX COMMAND, receive INDEX: a worker's command, and its answer, which may be asked for much later."""
+fork INDEX, kill INDEX; send INDEX COMMAND, receive INDEX: a worker's command, and its answer, which may be asked for much later.
+A worker ends when nobody holds the other end of its line, so at the latest with the parent."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ import sys
 from typing import TextIO
 
 from idemproxy.errors import StartError
+from idemproxy.observe import places
 from idemproxy.observe.cells import Board
 from idemproxy.observe.exposition import exposition
 from idemproxy.observe.families import LEASE_LOSSES
@@ -23,6 +26,7 @@ def main(workers: int) -> None:
     board = Board(workers)
     pids: dict[str, int] = {}
     lines: dict[str, TextIO] = {}
+    opened: list[TextIO] = []
     for line in sys.stdin:
         command, index, *rest = line.split(maxsplit=2)
         match command:
@@ -30,12 +34,15 @@ def main(workers: int) -> None:
                 ours, theirs = socket.socketpair()
                 pid = os.fork()
                 if pid == 0:
+                    for other in opened:
+                        other.close()
+                    ours.close()
                     serve(board, int(index), theirs.makefile("rw"))
                     os._exit(0)
                 theirs.close()
-                lines[index], answer = ours.makefile("rw"), "forked"
-                if index not in pids:
-                    pids[index] = pid
+                opened.append(ours.makefile("rw"))
+                lines[index], answer = opened[-1], "forked"
+                pids.setdefault(index, pid)
             case "kill":
                 pid = pids.pop(index)
                 os.kill(pid, signal.SIGKILL)
@@ -50,8 +57,6 @@ def main(workers: int) -> None:
             case _:
                 raise ValueError(command)
         print(answer, flush=True)
-    for pid in pids.values():
-        os.kill(pid, signal.SIGKILL)
 
 
 def serve(board: Board, index: int, line: TextIO) -> None:
@@ -69,8 +74,9 @@ def serve(board: Board, index: int, line: TextIO) -> None:
 def act(board: Board, index: int, metrics: Metrics, asked: list[str]) -> object:
     match asked:
         case ["lose", rule, count]:
+            losses = metrics.rule(rule).lease_losses
             for _ in range(int(count)):
-                metrics.rule(rule).lease_losses.add()
+                losses.add()
         case ["wait", rule]:
             metrics.rule(rule).waiters.up()
         case ["leave", rule]:
@@ -82,7 +88,11 @@ def act(board: Board, index: int, metrics: Metrics, asked: list[str]) -> object:
                 metrics.rule(f"rule-{number}").lease_losses.add()
         case ["tear"]:
             place = board._places[index]
-            place.add(b'["counter", 1, "torn', len(place.lines(0)))
+            place.add(b'["counter", 1, "' + b"torn" * 100, len(place.lines(0)))
+        case ["look", other]:
+            fcntl.lockf(board._places[int(other)]._list, fcntl.LOCK_SH, 1, places._ALIVE)
+        case ["away", other]:
+            fcntl.lockf(board._places[int(other)]._list, fcntl.LOCK_UN, 1, places._ALIVE)
         case ["losses"]:
             return {name[1]: cell for name, (cell, *_) in metrics.sums().items() if name[0] == LEASE_LOSSES.name}
         case ["text"]:

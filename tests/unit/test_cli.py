@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -28,9 +29,11 @@ class Ran:
 
     def __init__(self) -> None:
         self.settings: list[Settings] = []
+        self.reread: Callable[[], Settings] | None = None
 
-    def run(self, settings: Settings) -> int:
+    def run(self, settings: Settings, reread: Callable[[], Settings] | None) -> int:
         self.settings.append(settings)
+        self.reread = reread
         return 0
 
 
@@ -66,12 +69,20 @@ def test_run_takes_a_file(ran: Ran, file: Path) -> None:
     assert [rule.name for rule in ran.settings[0].rules] == ["charges"]
 
 
+def test_run_can_read_the_file_again(ran: Ran, file: Path) -> None:
+    main(["run", "--config", str(file)])
+    file.write_text(GOOD.replace("charges", "orders"))
+    assert ran.reread is not None
+    assert [rule.name for rule in ran.reread().rules] == ["orders"]
+
+
 def test_run_takes_an_upstream_and_the_rest_with_it(ran: Ran) -> None:
     options = ["--listen", "127.0.0.1:81", "--store", "sqlite:x.db", "--admin", "127.0.0.1:82"]
     assert main(["run", "--upstream", "http://127.0.0.1:9000", *options]) == 0
     (settings,) = ran.settings
     assert (settings.listen, settings.store) == (TcpAddress("127.0.0.1", 81), "sqlite:x.db")
     assert settings.admin == TcpAddress("127.0.0.1", 82)
+    assert ran.reread is None
 
 
 @pytest.mark.parametrize("option", ["--listen", "--store", "--admin"])
@@ -98,7 +109,7 @@ def test_run_tells_what_is_wrong_with_an_upstream(ran: Ran, capsys: pytest.Captu
 def test_a_start_that_fails_is_told_in_a_line(
     monkeypatch: pytest.MonkeyPatch, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: Settings) -> int:
+    def fail(_: Settings, __: object) -> int:
         raise StartError("port 8080 is in use")
 
     monkeypatch.setattr(idemproxy, "runtime", types.SimpleNamespace(run=fail), raising=False)
@@ -109,7 +120,7 @@ def test_a_start_that_fails_is_told_in_a_line(
 def test_a_defect_is_told_in_a_line_without_what_it_quotes(
     monkeypatch: pytest.MonkeyPatch, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: Settings) -> int:
+    def fail(_: Settings, __: object) -> int:
         raise RuntimeError("hunter2")
 
     monkeypatch.setattr(idemproxy, "runtime", types.SimpleNamespace(run=fail), raising=False)

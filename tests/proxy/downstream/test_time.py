@@ -17,6 +17,8 @@ from tests.proxy.wire import DEADLINE, Wire, eventually
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nabcde"
+GRACE = 60.0
+"""Long enough never to end in a test."""
 UPLOAD = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000000\r\n\r\n"
 
 
@@ -69,11 +71,11 @@ async def test_zero_turns_the_limits_off(start: Start) -> None:
     assert (await wire.answer()).body == b"hello"
 
 
-async def test_drain_closes_idle_connections_at_once_and_busy_ones_after_their_answer(start: Start) -> None:
+async def test_shutdown_closes_idle_connections_and_busy_ones_after_their_answer(start: Start) -> None:
     held = Held()
     served = await start(held.serve)
     fresh, used, busy = await served.connect(), await served.connect(), await served.connect()
-    await busy.send(GET + GET)
+    await busy.send(GET)
     await held.serving.wait()
     served.data_port.pre_shutdown()
     assert await fresh.until_eof() == b""
@@ -82,12 +84,62 @@ async def test_drain_closes_idle_connections_at_once_and_busy_ones_after_their_a
     held.go.set()
     reply = await busy.answer()
     assert (reply.body, reply.values(b"connection")) == (b"GET / ", [b"close"])
-    assert await busy.until_eof() == b"", "no further request is taken"
+    assert await busy.until_eof() == b""
     busy.close()
     await served.empty()
 
 
-async def test_drain_lets_an_answer_end_that_began_before_it(start: Start) -> None:
+async def test_drain_answers_every_request_that_is_here_and_says_so_in_the_last_answer(start: Start) -> None:
+    held = Held()
+    served = await start(held.serve)
+    wire = await served.connect()
+    await wire.send(GET + POST)
+    await held.serving.wait()
+    await served.took(len(GET + POST))
+    served.data_port.begin_drain(GRACE)
+    held.go.set()
+    first, last = await wire.answer(), await wire.answer()
+    assert (first.body, first.values(b"connection")) == (b"GET / ", [])
+    assert (last.body, last.values(b"connection")) == (b"POST / abcde", [b"close"])
+    assert await wire.until_eof() == b""
+
+
+async def test_drain_serves_a_connection_that_was_idle_once_more(start: Start) -> None:
+    served = await start()
+    kept, fresh = await served.connect(), await served.connect()
+    await kept.send(GET)
+    assert (await kept.answer()).values(b"connection") == []
+    served.data_port.begin_drain(GRACE)
+    late = await served.connect()
+    for wire in (kept, fresh, late):
+        await wire.send(GET)
+        assert (await wire.answer()).values(b"connection") == [b"close"]
+        assert await wire.until_eof() == b""
+
+
+async def test_drain_closes_a_connection_that_asks_for_nothing(start: Start) -> None:
+    served = await start()
+    used, fresh = await served.connect(), await served.connect()
+    await used.send(GET + b"\r\n")
+    await used.answer()
+    served.data_port.begin_drain(0.1)
+    late = await served.connect()
+    for wire in (used, fresh, late):
+        assert await wire.until_eof() == b""
+    await served.empty()
+
+
+async def test_a_request_that_is_in_the_kernel_when_the_time_is_over_is_answered(start: Start) -> None:
+    """The timer is seen before the bytes, in one turn of the loop."""
+    served = await start()
+    wire = await served.connect()
+    served.data_port.begin_drain(GRACE)
+    assert wire.push(GET) == len(GET)
+    served.last._late()
+    assert (await wire.answer()).body == b"hello"
+
+
+async def test_drain_lets_an_answer_end_that_began_before_it_and_its_client_ask_once_more(start: Start) -> None:
     go = asyncio.Event()
 
     async def serve(incoming: Incoming) -> None:
@@ -98,12 +150,13 @@ async def test_drain_lets_an_answer_end_that_began_before_it(start: Start) -> No
     served = await start(serve)
     wire = await served.connect()
     await wire.send(GET)
-    assert (await wire.head()).status == 200
-    served.data_port.pre_shutdown()
+    assert (await wire.head()).values(b"connection") == []
+    served.data_port.begin_drain(GRACE)
     go.set()
-    assert await wire.until_eof() == b"0\r\n\r\n"
-    wire.close()
-    await served.empty()
+    assert await wire.read(5) == b"0\r\n\r\n"
+    await wire.send(GET)
+    assert (await wire.answer()).values(b"connection") == [b"close"]
+    assert await wire.until_eof() == b""
 
 
 async def test_drain_answers_a_request_whose_head_is_on_its_way(start: Start) -> None:
