@@ -5,13 +5,14 @@ SET_UP := .venv/.set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint format audit clean differential streams bench
+.PHONY: help demo test setup lint format audit clean differential streams bench simulate
 
 help:
 	@echo "make demo     show the main job on a sample payments API"
 	@echo "make test     every check that gates a change: lint, types, known vulnerabilities, tests"
 	@echo "make differential  2,350 exchanges sent directly, through nginx and through idemproxy"
 	@echo "make streams  the long run of streams: 10 GiB each way, 1,000 event streams"
+	@echo "make simulate N=100000  many schedules of the deterministic simulation"
 	@echo "make bench    what a request costs, next to nginx (needs wrk)"
 	@echo "make setup    make .venv, with idemproxy and all that its tests need"
 	@echo "make lint     ruff, the format, mypy --strict"
@@ -28,6 +29,10 @@ test: lint audit
 
 streams: $(SET_UP)
 	$(PYTHON_IN_VENV) -m tests.streams
+
+N ?= 10000
+simulate: $(SET_UP)
+	$(PYTHON_IN_VENV) -m tests.simulation --schedules $(N)
 
 bench: $(SET_UP)
 	$(PYTHON_IN_VENV) -m tests.bench.throughput

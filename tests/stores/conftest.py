@@ -10,6 +10,7 @@ import pytest
 
 from idemproxy.stores.base import Store
 from idemproxy.stores.opening import open_store
+from tests.simulation import realtime
 from tests.stores.redis_server import RedisServer
 
 TIMEOUT_MS = 30_000
@@ -24,11 +25,13 @@ def session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
         yield server
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "simulated"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty store, or of one in which nothing is in the test's namespace."""
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 'store.db'}"
+    if request.param == "simulated":
+        return realtime.ADDRESS
     server = request.getfixturevalue("session_redis")
     assert isinstance(server, RedisServer)
     return server.url
@@ -43,8 +46,12 @@ def namespace() -> str:
 async def another(url: str, namespace: str) -> AsyncIterator[Opener]:
     """Opens one more store at the same place, as another process would."""
     opened: list[Store] = []
+    simulated = realtime.server()
 
     async def open_one() -> Store:
+        if url == realtime.ADDRESS:
+            opened.append(realtime.opened(simulated))
+            return opened[-1]
         opened.append(await open_store(url, namespace=namespace, timeout_ms=TIMEOUT_MS))
         return opened[-1]
 
