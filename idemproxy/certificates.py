@@ -13,13 +13,28 @@ def listener(files: ListenTls) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     _load(context, files.certificate, files.key, "tls.listen")
+    _ask_clients(context, files)
     return context
 
 
 def reload(context: ssl.SSLContext, files: ListenTls) -> None:
-    """Use the files as they are now for every later handshake. Raises StartError, and changes nothing, where they cannot be used."""
-    _load(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), files.certificate, files.key, "tls.listen")
+    """Use the files as they are now for every later handshake. Raises StartError, and changes nothing, where they cannot be used. An
+    authority that clients were trusted by before stays trusted until a restart."""
+    listener(files)
     _load(context, files.certificate, files.key, "tls.listen")
+    _ask_clients(context, files)
+
+
+def _ask_clients(context: ssl.SSLContext, files: ListenTls) -> None:
+    if files.client_ca is None:
+        return
+    try:
+        context.load_verify_locations(files.client_ca)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(
+            f"tls.listen.client_ca: {files.client_ca} cannot be used: {_reason(error)}; name a PEM file of certificates"
+        ) from error
+    context.verify_mode = ssl.CERT_REQUIRED
 
 
 def upstream(files: UpstreamTls) -> ssl.SSLContext:

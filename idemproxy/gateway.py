@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
@@ -19,14 +20,27 @@ import structlog
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreError
 from idemproxy.execution import Answered, Failed, Operation, Streaming
-from idemproxy.forwarding import Forwarding, answer_head
-from idemproxy.given import FENCED, Given, Recorded, store_down, told, without_dropped
+from idemproxy.forwarding import Forwarding
+from idemproxy.given import (
+    FENCED,
+    UNSIGNED,
+    Given,
+    Recorded,
+    key_missing,
+    shutting_down,
+    store_down,
+    told,
+    too_large,
+    without_dropped,
+)
 from idemproxy.http1.connection import check_options
-from idemproxy.http1.heads import AnswerHead, BadHead, Length
-from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
-from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values, short_id
+from idemproxy.http1.heads import BadHead, Length
+from idemproxy.idempotency.age import EXPIRED, Age, age_of
+from idemproxy.idempotency.content import Content
+from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, short_id
 from idemproxy.idempotency.matching import RouteTable
 from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
 from idemproxy.idempotency.operation import (
     REUSED,
     Decision,
@@ -43,6 +57,9 @@ from idemproxy.idempotency.operation import (
 )
 from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.idempotency.routes import Rule, own_fields
+from idemproxy.idempotency.signatures import Refused, verify
+from idemproxy.idempotency.template import Asked
+from idemproxy.identifying import identify, same
 from idemproxy.observe.metrics import Metrics, Passed, Probed
 from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown
 from idemproxy.owner import Owner
@@ -81,7 +98,9 @@ class Gateway:
         prober: Prober,
         clock: Clock,
         metrics: Metrics,
+        wall: Clock = time.time,
     ) -> None:
+        """`wall` is the time of day, in seconds since 1970: what the birth of a key is held against."""
         self._routes = RouteTable(rules)
         self._guarded = {rule.name: own_fields(rule) for rule in rules}
         self._namespace = namespace
@@ -91,9 +110,16 @@ class Gateway:
         self._waiters = waiters
         self._prober = prober
         self._clock = clock
+        self._wall = wall
         self._metrics = metrics
+        for rule in rules:
+            metrics.rule(rule.name)  # what never happened is told too, as 0
         self._waiting: Counter[str] = Counter()
         self._closing = asyncio.Event()
+
+    def succeed(self, before: Gateway) -> None:
+        """Take the place of a gateway whose configuration was reloaded: who waits there counts here, and both end their waits at once."""
+        self._waiting, self._closing = before._waiting, before._closing
 
     def end_waits(self) -> None:
         """The drain time is over: whoever waits for an outcome is told so."""
@@ -127,48 +153,80 @@ class Gateway:
             await self._forwarding.pass_on(incoming, Upgrade.ASKED)
             return
         match read_key(rule, head.fields):
+            case NoKey() if rule.key.natural:
+                await self._derive(incoming, rule)
             case NoKey() if not rule.key.required:
-                self._metrics.passed_on(Passed.NO_KEY)
-                await self._forwarding.pass_on(incoming, Upgrade.NEVER)
+                await self._without_key(incoming)
             case NoKey():
-                names = " or ".join(name.decode().title() for name in rule.key.headers)
-                await self._refuse(
-                    incoming,
-                    rule,
-                    Problem(Slug.KEY_MISSING, f"Send an idempotency key in {names}. Nothing was executed."),
-                )
+                await self._refuse(incoming, rule, key_missing(rule))
             case BadKey(detail):
                 await self._refuse(incoming, rule, Problem(Slug.KEY_INVALID, detail))
-            case Key(value):
-                await self._protect(incoming, rule, value)
+            case Key() as key:
+                began = self._clock()
+                content = await self._content(incoming, rule)
+                if content is not None:
+                    await self._protect(incoming, rule, key, content, began)
             case other:
                 assert_never(other)
 
+    async def _derive(self, incoming: Incoming, rule: Rule) -> None:
+        """The key is what the request says. One that is passed on for lack of a key goes as it came, its body too."""
+        began, head = self._clock(), incoming.head
+        content = await self._content(incoming, rule) if needs_body(rule) else Content(b"")
+        if content is None:
+            return
+        match derive(rule, Asked(rule.match.path, head.target, head.fields, incoming.peer, content)):
+            case Key() as key:
+                if not needs_body(rule):
+                    content = await self._content(incoming, rule)
+                if content is not None:
+                    await self._protect(incoming, rule, key, content, began)
+            case Underivable() if not rule.key.required:
+                incoming.unread(content.body)
+                await self._without_key(incoming)
+            case Underivable(detail) | Ambiguous(detail):
+                await self._refuse(incoming, rule, Problem(Slug.KEY_UNDERIVABLE, detail))
+            case other:
+                assert_never(other)
+
+    async def _without_key(self, incoming: Incoming) -> None:
+        self._metrics.passed_on(Passed.NO_KEY)
+        await self._forwarding.pass_on(incoming, Upgrade.NEVER)
+
     # ---------------------------------------------------------------------------------------------------- a protected request
 
-    async def _protect(self, incoming: Incoming, rule: Rule, key: bytes) -> None:
-        began = self._clock()
-        try:
-            body = await self._body(incoming, rule)
-        except BodyTooLarge:
-            detail = f"The request's body is larger than the {rule.max_request_body} bytes that are allowed here. Nothing was executed."
-            await self._refuse(incoming, rule, Problem(Slug.REQUEST_TOO_LARGE, detail))
+    async def _protect(self, incoming: Incoming, rule: Rule, key: Key, content: Content, began: float) -> None:
+        if rule.verify is not None and isinstance(
+            verify(rule.verify, incoming.head.fields, content.body, self._wall()), Refused
+        ):
+            await self._refuse(incoming, rule, UNSIGNED)
             return
-        except BadBody as error:
-            await incoming.answer(self.refusal(400, str(error)))
+        age = Age.YOUNG if rule.key.age is None else age_of(rule, incoming.head.fields, key, self._wall())
+        if isinstance(age, Problem):
+            await self._refuse(incoming, rule, age)
             return
-        operation = self._identify(incoming, rule, key, body)
+        operation = identify(incoming, rule, self._namespace, key.value, content)
         given: Given
         try:
-            given = await self._outcome(operation)
+            given = await self._outcome(operation, age)
         except StoreError as error:
-            log.warning("record unreadable", rule=rule.name, id=short_id(operation.record_id), error=str(error))
+            log.warning("store gives no fact", rule=rule.name, id=short_id(operation.record_id), error=str(error))
             given = store_down(rule)
         self._decided(rule, given, began, id=short_id(operation.record_id))
         await self._deliver(incoming, rule, given)
 
+    async def _content(self, incoming: Incoming, rule: Rule) -> Content | None:
+        """The whole body. None: there is none to be had, and the client was told so."""
+        try:
+            return Content(await self._body(incoming, rule))
+        except BodyTooLarge:
+            await self._refuse(incoming, rule, too_large(rule))
+        except BadBody as error:
+            await incoming.answer(self.refusal(400, str(error)))
+        return None
+
     async def _body(self, incoming: Incoming, rule: Rule) -> bytes:
-        """The whole body. A client that waits for a 100 gets it once nothing in its head speaks against it."""
+        """A client that waits for a 100 gets it once nothing in its head speaks against it."""
         match incoming.head.framing:
             case Length(octets) if octets > rule.max_request_body:
                 raise BodyTooLarge(f"{octets} bytes were declared")
@@ -176,34 +234,18 @@ class Gateway:
                 incoming.accept()
                 return await incoming.body(rule.max_request_body)
 
-    def _identify(self, incoming: Incoming, rule: Rule, key: bytes, body: bytes) -> Operation:
-        head = incoming.head
-        scope = scope_values(rule, head.fields)
-
-        def interim(between: AnswerHead) -> None:
-            if between.status != 100:
-                incoming.interim(answer_head(between))
-
-        return Operation(
-            record_id=record_id(self._namespace, scope, key),
-            fingerprint=fingerprint(rule.fingerprint, head.method, head.target, head.fields, body),
-            recipe=recipe_name(rule.fingerprint),
-            rule=rule,
-            head=head,
-            peer=incoming.peer,
-            body=body,
-            trailers=incoming.trailers,
-            interim=interim,
-        )
-
-    async def _outcome(self, operation: Operation) -> Given:
-        """Execute the operation, or learn what became of it. Every turn of the loop begins from a fact just learnt."""
+    async def _outcome(self, operation: Operation, age: Age) -> Given:
+        """Execute the operation, or learn what became of it. Every turn of the loop begins from a fact just learnt. What may have been
+        executed and forgotten is only looked for, never begun."""
         rule = operation.rule
         deadline = self._clock() + rule.wait_timeout / 1000
         seen: Seen | None = None
+        turn: Given | TakeOver | None
         for turn_number in itertools.count(1):
             owner = self._ownership.executing(operation.record_id)
-            if owner is None:
+            if owner is None and seen is None and age is Age.OLD:
+                turn = await self._of_the_past(operation, deadline)
+            elif owner is None:
                 owner = self._ownership.begin(operation, seen)
                 outcome = await _first(owner)
                 match outcome:
@@ -233,7 +275,7 @@ class Gateway:
     async def _follow(self, operation: Operation, owner: Owner, deadline: float) -> Given | TakeOver | None:
         """The operation is executed in this process: no store is asked until that is over. None: look again."""
         rule = operation.rule
-        if not _same(operation, owner.operation.recipe, owner.operation.fingerprint):
+        if not same(operation, owner.operation.recipe, owner.operation.fingerprint):
             return Refuse(REUSED)
         turn = in_flight(rule, rule.lease)
         if isinstance(turn, Refuse):
@@ -260,8 +302,8 @@ class Gateway:
                 case Locked(lease_left):
                     decision = in_flight(rule, lease_left)
                 case Found(record, lease_left, now):
-                    same = _same(operation, record.recipe, record.fingerprint)
-                    decision = decide(record, lease_left, now, same, rule)
+                    equal = same(operation, record.recipe, record.fingerprint)
+                    decision = decide(record, lease_left, now, equal, rule)
                 case other:
                     assert_never(other)
             match decision:
@@ -300,6 +342,12 @@ class Gateway:
         given = None if learnt is None else await self._by_record(operation, learnt, deadline)
         return Refuse(FENCED) if given is None or isinstance(given, TakeOver) else given
 
+    async def _of_the_past(self, operation: Operation, deadline: float) -> Given | TakeOver:
+        """The key is older than records are kept: without one, nobody knows whether the operation was executed."""
+        fact = await self._ownership.store.get(operation.record_id)
+        turn = await self._by_record(operation, fact, deadline)
+        return Refuse(EXPIRED) if turn is None else turn
+
     async def _before_close(self, outcome: Coroutine[Any, Any, T], patience: float) -> T | None:
         """What `outcome` gives within `patience` seconds and before the drain time is over, else None."""
         waiting, closing = asyncio.ensure_future(outcome), asyncio.ensure_future(self._closing.wait())
@@ -312,12 +360,7 @@ class Gateway:
             await asyncio.gather(waiting, closing, return_exceptions=True)
 
     def _waited_enough(self, rule: Rule) -> Refuse:
-        if not self._closing.is_set():
-            return Refuse(still_in_flight(rule))
-        detail = (
-            "The proxy is shutting down, and the operation still runs. Send the same request again with the same key."
-        )
-        return Refuse(Problem(Slug.SHUTTING_DOWN, detail, rule.retry_after))
+        return Refuse(shutting_down(rule) if self._closing.is_set() else still_in_flight(rule))
 
     @contextlib.asynccontextmanager
     async def _place(self, operation: Operation, deadline: float) -> AsyncIterator[float]:
@@ -396,11 +439,3 @@ async def _stream(incoming: Incoming, streaming: Streaming) -> None:
         incoming.abort()
     finally:
         tee.leave()
-
-
-def _same(operation: Operation, recipe: str, found: bytes) -> bool:
-    """A record made by another recipe (the rule changed since) is compared by its own: what had to be equal then."""
-    if recipe == operation.recipe:
-        return found == operation.fingerprint
-    head = operation.head
-    return found == fingerprint(recipe_of(recipe), head.method, head.target, head.fields, operation.body)

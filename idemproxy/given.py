@@ -17,6 +17,11 @@ FENCED = Problem(
     "The operation with this key was taken over or settled while this request was being executed, and its outcome is not recorded "
     "yet. Send the same request again with the same key to learn it.",
 )
+UNSIGNED = Problem(
+    Slug.SIGNATURE_INVALID,
+    "The request does not bear a valid signature of its sender, or bears one that is too old. Nothing was executed, and nothing is "
+    "remembered of it.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,24 @@ def store_down(rule: Rule) -> Refuse:
     """The store gave no fact, and nothing was sent."""
     detail = "The store that remembers operations cannot be reached. Nothing was executed: send the same request again with the same key."
     return Refuse(Problem(Slug.STORE_UNAVAILABLE, detail, rule.retry_after))
+
+
+def key_missing(rule: Rule) -> Problem:
+    """The rule asks for a key, and there is none."""
+    names = " or ".join(name.decode().title() for name in rule.key.headers)
+    return Problem(Slug.KEY_MISSING, f"Send an idempotency key in {names}. Nothing was executed.")
+
+
+def too_large(rule: Rule) -> Problem:
+    """The request's body is larger than the rule reads."""
+    detail = f"The request's body is larger than the {rule.max_request_body} bytes that are allowed here. Nothing was executed."
+    return Problem(Slug.REQUEST_TOO_LARGE, detail)
+
+
+def shutting_down(rule: Rule) -> Problem:
+    """Whoever waits for another's outcome waits no longer."""
+    detail = "The proxy is shutting down, and the operation still runs. Send the same request again with the same key."
+    return Problem(Slug.SHUTTING_DOWN, detail, rule.retry_after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from idemproxy.config.checks import (
     warn_rule,
     warn_shadowed,
 )
-from idemproxy.config.faults import Faults
+from idemproxy.config.faults import Faults, shown
 from idemproxy.config.model import RULE, TOP, KeyForm
 from idemproxy.config.policies import ProbeSetting
 from idemproxy.config.settings import (
@@ -27,6 +27,7 @@ from idemproxy.config.settings import (
 )
 from idemproxy.config.table import Found, Item
 from idemproxy.config.tree import Branch
+from idemproxy.config.verify import verification, warn_verify
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown
 from idemproxy.idempotency.routes import (
@@ -34,7 +35,9 @@ from idemproxy.idempotency.routes import (
     AT_MOST_ONCE_RELEASES,
     BodyRecipe,
     Guarantee,
+    Ignored,
     InFlight,
+    KeyAge,
     KeySource,
     Match,
     OnStoreFailure,
@@ -59,6 +62,7 @@ def build(tree: Branch | None, faults: Faults) -> Settings:
     _check_names(rules, faults)
     for rule in rules:
         check_rule(rule, top, faults)
+        verification(rule, faults)
     if faults:
         raise faults.error()
     return _settings(top, rules)
@@ -94,6 +98,7 @@ def _settings(top: Found, merged: list[Found]) -> Settings:
     for rule, found in zip(rules, merged, strict=True):
         written = found.written("release_statuses")
         warnings += warn_rule(rule, merge_statuses(written.value) if written else frozenset())
+        warnings += [f"rule {shown(rule.name)}: {each}" for each in warn_verify(found)]
     listen = address_of(top, "listen")
     assert listen is not None, "it has a default"
     return Settings(
@@ -102,6 +107,7 @@ def _settings(top: Found, merged: list[Found]) -> Settings:
         store=top.need("store", str),
         admin=address_of(top, "admin"),
         namespace=top.need("namespace", str),
+        workers=top.get("workers", int),
         upstream_timeouts=UpstreamTimeouts(*(timeouts.need(name, int) for name in ("connect", "response", "idle"))),
         store_timeout=top.need("store_timeout", int),
         drain_timeout=top.need("drain_timeout", int),
@@ -119,7 +125,7 @@ def _listen_tls(found: Found) -> ListenTls | None:
     listen = found.inner("listen")
     if found.written("listen") is None:
         return None
-    return ListenTls(listen.need("certificate", str), listen.need("key", str))
+    return ListenTls(listen.need("certificate", str), listen.need("key", str), listen.get("client_ca", str))
 
 
 def _upstream_tls(found: Found) -> UpstreamTls:
@@ -150,6 +156,7 @@ def _rule(found: Found, response: int) -> Rule:
         retry_after=found.need("retry_after", int),
         on_unknown=_on_unknown(found, once),
         probe=_probe(found, response),
+        verify=verification(found, Faults("")),
         retry=_retry(found.inner("retry")),
         on_store_failure=found.get("on_store_failure", OnStoreFailure)
         or (OnStoreFailure.FAIL_CLOSED if once else OnStoreFailure.FAIL_OPEN),
@@ -200,17 +207,27 @@ def _match(found: Found) -> Match:
 
 def _key(found: Found) -> KeySource:
     form = found.need("format", KeyForm)
+    natural = found.get("from", tuple) or ()
+    by = found.get("first_sent", bytes) or form.birth
     return KeySource(
-        headers=found.need("header", tuple),
+        headers=() if natural and found.written("header") is None else found.need("header", tuple),
         required=found.need("required", bool),
         form=form.name,
         pattern=form.pattern,
         max_length=found.need("max_length", int),
+        natural=natural,
+        age=None if by is None else KeyAge(by, found.need("max_clock_skew", int)),
     )
 
 
 def _recipe(found: Found) -> Recipe:
-    return Recipe(found.need("headers", tuple), found.need("query", bool), found.need("body", BodyRecipe))
+    ignored = found.need("ignore", tuple)
+    return Recipe(
+        tuple(name for name in found.need("headers", tuple) if name not in ignored),
+        found.need("query", bool),
+        found.need("body", BodyRecipe),
+        tuple(each for each in ignored if isinstance(each, Ignored)),
+    )
 
 
 def _problem_status(pairs: tuple[tuple[Slug, int], ...]) -> MappingProxyType[Slug, int]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from idemproxy.config.faults import Faults, shown
+from idemproxy.config.keys import check_keys, natural_headers, warn_keys
 from idemproxy.config.model import KeyForm
 from idemproxy.config.policies import ProbeSetting
 from idemproxy.config.settings import Address, TcpAddress, UnixAddress, UpstreamSettings
@@ -90,6 +91,7 @@ def check_rule(rule: Found, top: Found, faults: Faults) -> None:
     _check_attempt_header(rule, faults)
     _check_retry(rule, faults)
     _check_probe(rule, top, faults)
+    check_keys(rule, top, faults)
     key = rule.inner("key")
     form, longest = key.get("format", KeyForm), key.written("max_length")
     if form and longest and longest.place and isinstance(longest.value, int) and longest.value < form.length:
@@ -125,6 +127,7 @@ def _check_attempt_header(rule: Found, faults: Faults) -> None:
     scopes = [part.name for part in _tuple(rule.get("scope", tuple)) if isinstance(part, HeaderScope)]
     uses: dict[str, Sequence[object]] = {
         "key.header": _tuple(rule.inner("key").get("header", tuple)),
+        "key.from": natural_headers(rule),
         "scope": scopes,
         "fingerprint.headers": _tuple(rule.inner("fingerprint").get("headers", tuple)),
     }
@@ -216,6 +219,7 @@ def warn_rule(rule: Rule, released: frozenset[int]) -> list[str]:
         said.append(
             "a scope's pattern is matched against what nobody has verified, and a replay skips the upstream's own check"
         )
+    said += warn_keys(rule)
     return [f"rule {shown(rule.name)}: {each}" for each in said]
 
 

@@ -18,7 +18,6 @@ class Later:
 SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
     {
         "": {
-            "workers": Later("Worker processes.", (1,)),
             "jwt": Later("Keys that `jwt:` scopes are verified with."),
             "admin_token": Later("What the admin port asks for."),
             "admin_show_bodies": Later("Bodies of recorded answers on the admin port.", (False,)),
@@ -26,25 +25,19 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
         },
         "rule": {
             "preset": Later("The rest of a rule as one client or sender needs it."),
-            "verify": Later("Signatures of webhooks."),
             "reauthorize": Later("Asking the upstream before a replay."),
             "cors": Later("Origins that may read the proxy's own answers."),
         },
         "rule.key": {
-            "from": Later("A natural key."),
             "retry_marker": Later("Keys of clients that only number their retries."),
-            "first_sent": Later("The header that bears a key's birth."),
-            "max_clock_skew": Later("How far clients' clocks may be off."),
         },
-        "rule.fingerprint": {"ignore": Later("Parts that may differ in a retry.", ([],))},
     }
 )
 
 VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "store": frozenset({"redis+sentinel", "redis+cluster", "postgresql", "postgres"}),
-        "rule.scope": frozenset({"cookie", "path", "client_cert", "jwt"}),
-        "rule.fingerprint.body": frozenset({"json", "form", "multipart"}),
+        "rule.scope": frozenset({"jwt"}),
         "rule.mode": frozenset({"observe"}),
     }
 )

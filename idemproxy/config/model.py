@@ -4,11 +4,10 @@ both come from it. A default here is what one would write; what a setting means 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from idemproxy.config import values
-from idemproxy.config.faults import nearest
+from idemproxy.config.keys import FIRST_SENT, IGNORED, NATURAL, SCOPE_PART, SKEW, header_name, regex_field
 from idemproxy.config.kinds import (
     SUBSTITUTED,
     Flag,
@@ -18,34 +17,29 @@ from idemproxy.config.kinds import (
     Schema,
     Whole,
     Words,
-    WrongError,
     choice,
     duration,
     matching,
     size,
     timeout,
 )
-from idemproxy.config.later import NOT_YET, VALUES
 from idemproxy.config.policies import ON_UNKNOWN, RETRY, Statuses
 from idemproxy.config.table import Either, Field, Table
+from idemproxy.config.verify import VERIFY
+from idemproxy.config.workers import Workers
 from idemproxy.idempotency.problems import Slug
-from idemproxy.idempotency.routes import (
-    BodyRecipe,
-    Guarantee,
-    HeaderScope,
-    InFlight,
-    LiteralScope,
-    OnStoreFailure,
-)
+from idemproxy.idempotency.routes import Birth, BodyRecipe, Guarantee, InFlight, OnStoreFailure
 
 
 @dataclass(frozen=True, slots=True)
 class KeyForm:
-    """A `key.format`: its name, what a key must match whole, and how long such a key is (0: it varies)."""
+    """A `key.format`: its name, what a key must match whole, and how long such a key is (0: it varies), and whether it
+    bears the time that it was made at."""
 
     name: str
     pattern: re.Pattern[bytes] | None = None
     length: int = 0
+    birth: Birth | None = None
 
 
 def _uuid(version: str, variant: str) -> re.Pattern[bytes]:
@@ -57,45 +51,14 @@ _FORMS = {
     "any": KeyForm("any"),
     "uuid": KeyForm("uuid", _uuid("[0-9a-fA-F]", "[0-9a-fA-F]"), 36),
     "uuid4": KeyForm("uuid4", _uuid("4", "[89abAB]"), 36),
-    "uuid7": KeyForm("uuid7", _uuid("7", "[89abAB]"), 36),
-    "ulid": KeyForm("ulid", re.compile(b"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}"), 26),
+    "uuid7": KeyForm("uuid7", _uuid("7", "[89abAB]"), 36, Birth.UUID7),
+    "ulid": KeyForm("ulid", re.compile(b"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}"), 26, Birth.ULID),
 }
 
 
-def _header(parse: Callable[[str], bytes] = values.lower_header) -> Words:
-    return Words(parse, values.HEADER, {"pattern": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"})
-
-
-def _regex(field: str, doc: str) -> Field:
-    parse = values.grouped if field == "pattern" else values.regex
-    return Field(field, Words(parse, values.REGEX, {"format": "regex"}), doc, required=True)
-
-
-def _scope(text: str) -> object:
-    source, colon, rest = text.partition(":")
-    if source in VALUES["rule.scope"]:
-        raise WrongError(NOT_YET, values.SCOPE)
-    if source == "header" and colon:
-        return HeaderScope(values.lower_header(rest))
-    if source == "literal" and colon:
-        return LiteralScope(values.literal(rest))
-    close = nearest(source, ["header", "literal", *VALUES["rule.scope"]])
-    hint = f"did you mean {close}:{rest}?" if close else "" if colon else f"did you mean header:{text}?"
-    raise WrongError("no source of a scope", values.SCOPE, hint)
-
-
-SCOPE_PART = Either(
-    Words(_scope, values.SCOPE, {"pattern": "^(header:.+|literal:.*)$"}),
-    Table(
-        "scope",
-        (Field("header", _header(), "The field's name.", required=True), _regex("pattern", "Its first group counts.")),
-    ),
-    lambda found: HeaderScope(found.need("header", bytes), found.need("pattern", re.Pattern)),
-)
-
 FORMAT = Either(
     choice(_FORMS),
-    Table("format", (_regex("regex", "What a whole key matches."),)),
+    Table("format", (regex_field("regex", "What a whole key matches."),)),
     lambda found: KeyForm("regex", found.need("regex", re.Pattern)),
 )
 
@@ -120,7 +83,7 @@ MATCH = Table(
         ),
         Field(
             "headers",
-            Pairs(_header(), Words(values.match_value, "write the value", {}), "header names and values"),
+            Pairs(header_name(), Words(values.match_value, "write the value", {}), "header names and values"),
             "Header fields that must be there with these values.",
             {},
         ),
@@ -132,27 +95,33 @@ KEY = Table(
     (
         Field(
             "header",
-            Listing(_header(values.key_header), "headers", 1),
+            Listing(header_name(values.key_header), "headers", 1),
             "Headers that may carry the key.",
             ["Idempotency-Key"],
         ),
+        NATURAL,
         Field("required", Flag(), "true: no key is an error; false: no key is forwarded untouched.", False),
         Field("format", FORMAT, "What a key looks like: a named form, or {regex: ...}.", "any"),
-        Field("max_length", Whole(1, 8192), "The longest key, in bytes.", 255),
+        Field("max_length", Whole(1, 8192), "The longest key from a header, in bytes.", 255),
+        FIRST_SENT,
+        SKEW,
     ),
 )
 
 FINGERPRINT = Table(
     "rule.fingerprint",
     (
-        Field("headers", Listing(_header(), "headers"), "Headers that must be the same in a retry.", ["Content-Type"]),
+        Field(
+            "headers", Listing(header_name(), "headers"), "Headers that must be the same in a retry.", ["Content-Type"]
+        ),
         Field("query", Flag(), "Whether the query must be the same.", True),
         Field(
             "body",
-            choice({"raw": BodyRecipe.RAW, "none": BodyRecipe.NONE}, "rule.fingerprint.body"),
-            "raw: the body must be the same byte for byte; none: it does not count.",
+            choice({each.value: each for each in BodyRecipe}),
+            "raw: the body must be the same byte for byte; json, form, multipart: by what it says; none: it does not count.",
             "raw",
         ),
+        IGNORED,
     ),
 )
 
@@ -209,10 +178,11 @@ RULE = Table(
             "Answers that mean: not executed. Default by guarantee.",
         ),
         Field("unknown_statuses", Listing(Statuses(), "statuses"), "Answers that mean: it may have been executed.", []),
+        Field("verify", VERIFY, "The signature that a webhook must bear before its key is claimed."),
         Field("retry", RETRY, "The proxy's own further attempts."),
         Field(
             "attempt_header",
-            OrNull(_header(values.attempt_header)),
+            OrNull(header_name(values.attempt_header)),
             "A header that carries the attempt's number to the upstream.",
             None,
         ),
@@ -221,7 +191,7 @@ RULE = Table(
         Field("max_response_body", size("256MiB", "8MiB"), "The largest answer that is kept for replays.", "8MiB"),
         Field(
             "replay_drop_headers",
-            Listing(_header(), "headers"),
+            Listing(header_name(), "headers"),
             "Header fields of the answer that a replay leaves out.",
             [],
         ),
@@ -265,6 +235,7 @@ TLS = Table(
                 (
                     Field("certificate", _FILE, "The certificate chain (PEM).", required=True),
                     Field("key", _FILE, "Its private key (PEM).", required=True),
+                    Field("client_ca", _FILE, "Clients need a certificate of one of these authorities (PEM)."),
                 ),
             ),
             "Clients speak TLS to the proxy. SIGHUP reads the files again.",
@@ -311,6 +282,7 @@ TOP = Table(
         ),
         Field("admin", OrNull(_ADDRESS), "Where health is asked for; left out: nowhere.", None),
         Field("namespace", _NAME, "Separates products that share a store.", "default"),
+        Field("workers", Workers(), "Processes that serve: a number, or auto (one for each CPU).", 1),
         Field("upstream_timeouts", TIMEOUTS, "Time limits towards the upstream; 0 turns one off."),
         Field(
             "store_timeout",

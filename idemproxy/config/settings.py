@@ -68,10 +68,12 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class ListenTls:
-    """Files of the listener's certificate chain and key (PEM)."""
+    """Files of the listener's certificate chain and key (PEM). With `client_ca`, a client needs a certificate of one of these
+    authorities."""
 
     certificate: str
     key: str
+    client_ca: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +90,14 @@ class UpstreamTls:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Durations are milliseconds. `warnings` are sentences for an operator about settings that are allowed and surprising.
-    `store` may hold a password."""
+    `store` may hold a password. `workers` None: as many as there are CPUs for this process."""
 
     listen: Address
     upstream: UpstreamSettings
     store: str = field(repr=False)
     admin: Address | None
     namespace: str
+    workers: int | None
     upstream_timeouts: UpstreamTimeouts
     store_timeout: int
     drain_timeout: int

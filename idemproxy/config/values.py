@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 
 from idemproxy.config.kinds import WrongError
 from idemproxy.config.later import NOT_YET, VALUES
@@ -31,7 +32,10 @@ PROBE = "write a path of the upstream, such as /v1/charges/by-key/{header:Idempo
 RETRY_ON = "write unreachable, unknown, a status from 400 to 599 or a class such as 5xx"
 STATUS = "write a status from 200 to 599 or a class such as 4xx"
 REGEX = "write a regular expression as Python has them, in ASCII"
-SCOPE = 'write "header:NAME", "literal:TEXT" or {header: NAME, pattern: REGEX}'
+SCOPE = 'write "header:NAME", "cookie:NAME", "path:NAME", client_cert, "literal:TEXT" or {header: NAME, pattern: REGEX}'
+
+Parse = Callable[[str], bytes]
+"""How a name is read. Raises WrongError."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")

@@ -8,17 +8,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
+from idemproxy.idempotency.framing import framed
 from idemproxy.idempotency.messages import Fields, values
-from idemproxy.idempotency.routes import HeaderScope, LiteralScope, Rule
+from idemproxy.idempotency.paths import split_target
+from idemproxy.idempotency.routes import (
+    CertificateScope,
+    CookieScope,
+    HeaderScope,
+    LiteralScope,
+    PathScope,
+    Rule,
+    ScopePart,
+)
+from idemproxy.idempotency.template import cookies, segment
 
 SHORT = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The string that names an operation."""
+    """The string that names an operation. `derived`: no client wrote it, it was made of what the request says."""
 
     value: bytes
+    derived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +109,15 @@ def _keys(value: bytes) -> Iterator[bytes]:
         at, more = member.end(), member[0].endswith(b",")
 
 
-def scope_values(rule: Rule, fields: Fields) -> tuple[bytes | None, ...]:
-    """What the key is unique within. An absent field is a value of its own: None. What a pattern found is told from a whole field, so
-    that no caller can send another's group as a field that does not match."""
-    return tuple([_scope_value(part, fields) for part in rule.scope])
+def scope_values(
+    rule: Rule, fields: Fields, target: bytes = b"/", certificate: bytes | None = None
+) -> tuple[bytes | None, ...]:
+    """What the key is unique within. An absent part is a value of its own: None. What a pattern found is told from a whole field, so
+    that no caller can send another's group as a field that does not match. `certificate` is the client's, verified (DER)."""
+    return tuple([_scope_value(part, rule, fields, target, certificate) for part in rule.scope])
 
 
-def _scope_value(part: HeaderScope | LiteralScope, fields: Fields) -> bytes | None:
+def _scope_value(part: ScopePart, rule: Rule, fields: Fields, target: bytes, certificate: bytes | None) -> bytes | None:
     match part:
         case LiteralScope(text):
             return text
@@ -116,6 +130,14 @@ def _scope_value(part: HeaderScope | LiteralScope, fields: Fields) -> bytes | No
                 if group is not None:
                     return framed(b"group", group)
             return framed(b"whole", *found)
+        case CookieScope(name):
+            found = cookies(name, fields)
+            return framed(b"cookie", *found) if found else None
+        case PathScope(named):
+            found = segment(named, rule.match.path, split_target(target)[1])
+            return framed(b"path", *found) if found else None
+        case CertificateScope():
+            return None if certificate is None else framed(b"certificate", hashlib.sha256(certificate).digest())
         case other:
             assert_never(other)
 
@@ -129,8 +151,3 @@ def record_id(namespace: str, scope: tuple[bytes | None, ...], key: bytes) -> st
 def short_id(record_id: str) -> str:
     """The digits by which people and log lines name a record."""
     return record_id[:SHORT]
-
-
-def framed(*parts: bytes) -> bytes:
-    """The parts, each behind its length: injective."""
-    return b"".join([len(part).to_bytes(8, "big") + part for part in parts])

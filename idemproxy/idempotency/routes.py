@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown
+from idemproxy.idempotency.signatures import SIGNED_FIELDS, Verification
 from idemproxy.idempotency.template import Part, Source, Template
 
 
@@ -38,6 +39,9 @@ class BodyRecipe(Enum):
     """How a body enters the fingerprint."""
 
     RAW = "raw"
+    JSON = "json"
+    FORM = "form"
+    MULTIPART = "multipart"
     NONE = "none"
 
 
@@ -52,16 +56,34 @@ class Match:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+class Birth(Enum):
+    """Keys that bear the time that they were made at."""
+
+    UUID7 = "uuid7"
+    ULID = "ulid"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAge:
+    """How a key's age is known: by the key itself, or by a header (lower case) that says when the request was first sent.
+    `max_clock_skew` is milliseconds that clients' clocks may be off."""
+
+    by: Birth | bytes
+    max_clock_skew: int = 300_000
+
+
 @dataclass(frozen=True, slots=True)
 class KeySource:
     """Where the key is read: header names in lower case; `pattern` must match the whole key (None: any); `form` is the format's
-    name, for messages."""
+    name, for messages. Where none of the headers is there, the key is derived by the first of `natural` that can be filled."""
 
     headers: tuple[bytes, ...] = (b"idempotency-key",)
     required: bool = False
     form: str = "any"
     pattern: re.Pattern[bytes] | None = None
     max_length: int = 255
+    natural: tuple[Template, ...] = ()
+    age: KeyAge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +101,42 @@ class LiteralScope:
     text: bytes
 
 
-ScopePart = HeaderScope | LiteralScope
+@dataclass(frozen=True, slots=True)
+class CookieScope:
+    """A cookie's value."""
+
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PathScope:
+    """The segment of the request's path that stands where the rule's path has `{name}`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateScope:
+    """The SHA-256 of the client's TLS certificate."""
+
+
+ScopePart = HeaderScope | LiteralScope | CookieScope | PathScope | CertificateScope
+
+
+class Within(Enum):
+    """Where something is that may differ in a retry."""
+
+    JSON = "json"
+    FORM = "form"
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A JSON pointer, or the name of a form's or the query's parameter."""
+
+    within: Within
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +146,7 @@ class Recipe:
     headers: tuple[bytes, ...] = (b"content-type",)
     query: bool = True
     body: BodyRecipe = BodyRecipe.RAW
+    ignore: tuple[Ignored, ...] = ()
 
 
 class RetryCause(Enum):
@@ -141,6 +199,7 @@ class Rule:
     retry_after: int = 1_000
     on_unknown: OnUnknown = OnUnknown.BLOCK
     probe: ProbeRule | None = None
+    verify: Verification | None = None
     retry: OwnRetry = OwnRetry()
     on_store_failure: OnStoreFailure = OnStoreFailure.FAIL_CLOSED
     ttl: int = 86_400_000
@@ -158,7 +217,22 @@ class Rule:
 def own_fields(rule: Rule) -> frozenset[bytes]:
     """The header fields that make a request what it is to a rule, in lower case: nothing on the way may make one vanish, or slip one in."""
     scope = {part.name for part in rule.scope if isinstance(part, HeaderScope)}
-    asked = rule.probe.target.pieces if rule.probe is not None else ()
-    probed = {each.name.encode() for each in asked if isinstance(each, Part) and each.source is Source.HEADER}
+    if any(isinstance(part, CookieScope) for part in rule.scope):
+        scope.add(b"cookie")
+    templates = (*rule.key.natural, *((rule.probe.target,) if rule.probe is not None else ()))
+    read = {name for template in templates for each in template.pieces if (name := _field(each)) is not None}
     matched = {name for name, _ in rule.match.headers}
-    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *matched, *probed})
+    born = {rule.key.age.by} if rule.key.age is not None and isinstance(rule.key.age.by, bytes) else set()
+    signed = SIGNED_FIELDS[rule.verify.scheme] if rule.verify is not None else frozenset()
+    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *matched, *read, *born, *signed})
+
+
+def _field(piece: bytes | Part) -> bytes | None:
+    """The header field that a piece of a template is read from."""
+    match piece:
+        case Part(Source.HEADER, name):
+            return name.encode()
+        case Part(Source.COOKIE):
+            return b"cookie"
+        case _:
+            return None

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, assert_never
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from msgspec import Raw
+
+from idemproxy.idempotency.content import Content, Unreadable, at, parse_pointer, plain
 from idemproxy.idempotency.messages import Fields, values
 from idemproxy.idempotency.paths import split_target
 
@@ -21,6 +25,16 @@ class Source(Enum):
     QUERY = "query"
     PATH = "path"
     COOKIE = "cookie"
+    JSON = "json"
+    FORM = "form"
+    BODY = "body"
+    CLIENT_IP = "client_ip"
+
+
+OF_HEAD: Final = frozenset({Source.HEADER, Source.QUERY, Source.PATH, Source.COOKIE})
+"""What can be read before a body came."""
+NAMELESS: Final = frozenset({Source.BODY, Source.CLIENT_IP})
+"""Sources of which a request has one."""
 
 
 class Filter(Enum):
@@ -33,11 +47,13 @@ class Filter(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a request: `name` is a field's in lower case, a segment's, a parameter's or a cookie's."""
+    """A piece of a request: `name` is a field's in lower case, a segment's, a parameter's, a cookie's, a JSON pointer, or "" where a
+    source has no names. `pointer` is the JSON pointer's tokens."""
 
     source: Source
-    name: str
+    name: str = ""
     filters: tuple[Filter, ...] = ()
+    pointer: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +71,13 @@ _PART: Final = re.compile(r"\{([^{}]*)\}")
 _NAME: Final = re.compile(r"[!-~]+")
 
 
-def parse_template(text: str) -> Template:
-    """The template that a text writes: `{source:name|filter}` are its parts. Raises BadTemplate."""
+def parse_template(text: str, sources: Collection[Source] = OF_HEAD) -> Template:
+    """The template that a text writes: `{source:name|filter}` are its parts, from these sources. Raises BadTemplate."""
     pieces: list[bytes | Part] = []
     at = 0
     for found in _PART.finditer(text):
         pieces += _literal(text[at : found.start()])
-        pieces.append(_part(found[1]))
+        pieces.append(_part(found[1], sources))
         at = found.end()
     return Template((*pieces, *_literal(text[at:])))
 
@@ -72,16 +88,32 @@ def _literal(text: str) -> list[bytes | Part]:
     return [text.encode()] if text else []
 
 
-def _part(text: str) -> Part:
+def _part(text: str, sources: Collection[Source]) -> Part:
     said, *filters = text.split("|")
     source, colon, name = said.partition(":")
-    try:
-        kind = Source(source)
-    except ValueError:
-        raise BadTemplate(f"a part's source is none of {', '.join(each.value for each in Source)}") from None
+    kind = next((each for each in Source if each in sources and each.value == source), None)
+    if kind is None:
+        raise BadTemplate(f"a part's source is none of {', '.join(each.value for each in Source if each in sources)}")
+    wanted = tuple(_filter(each) for each in filters)
+    if kind in NAMELESS:
+        if colon:
+            raise BadTemplate(f"{kind.value} has no name behind it")
+        return Part(kind, filters=wanted)
+    if kind is Source.JSON:
+        return Part(kind, name, wanted, _pointer(name))
     if not colon or not _NAME.fullmatch(name):
         raise BadTemplate("a part's source needs a name behind a colon")
-    return Part(kind, name.lower() if kind is Source.HEADER else name, tuple(_filter(each) for each in filters))
+    return Part(kind, name.lower() if kind is Source.HEADER else name, wanted)
+
+
+def _pointer(text: str) -> tuple[str, ...]:
+    try:
+        pointer = parse_pointer(text)
+    except ValueError as error:
+        raise BadTemplate(str(error)) from None
+    if not pointer:
+        raise BadTemplate("json needs a pointer behind a colon, such as json:/order/id")
+    return pointer
 
 
 def _filter(text: str) -> Filter:
@@ -91,60 +123,135 @@ def _filter(text: str) -> Filter:
         raise BadTemplate(f"a part's filter is none of {', '.join(each.value for each in Filter)}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What parts are read from. `path` is the pattern of the rule whose request it is; `peer` the client's IP address, or ""."""
+
+    path: str
+    target: bytes
+    fields: Fields
+    peer: str = ""
+    content: Content = field(default_factory=lambda: Content(b""))
+
+
 def target_of(template: Template, path: str, target: bytes, fields: Fields) -> bytes | None:
     """The template filled in as a target of a request of its own: each part is percent-encoded, so that none can mean anything but
     itself there. `path` is the pattern of the rule whose request it is. None: a part is absent, empty, or several things at once."""
+    asked = Asked(path, target, fields)
     filled: list[bytes] = []
     for piece in template.pieces:
         if isinstance(piece, bytes):
             filled.append(piece)
             continue
-        value = _value(piece, path, target, fields)
-        if value is None or value in (b".", b".."):
+        found = read_part(piece, asked)
+        if len(found) != 1:
             return None
-        filled.append(quote_from_bytes(value, safe="").encode())
+        (value,) = found
+        if value.text in (b".", b".."):
+            return None
+        filled.append(quote_from_bytes(value.text, safe="").encode())
     return b"".join(filled)
 
 
-def _value(part: Part, path: str, target: bytes, fields: Fields) -> bytes | None:
-    found = set(_found(part, path, target, fields))
-    if len(found) != 1:
-        return None
-    value = found.pop()
-    for each in part.filters:
-        value = _filtered(value, each)
-    return value or None
+class Type(Enum):
+    """What a part was: JSON tells text `"1"` from number `1`, and the rest of a request is text."""
+
+    TEXT = b"text"
+    NUMBER = b"number"
+    FLAG = b"flag"
 
 
-def _found(part: Part, path: str, target: bytes, fields: Fields) -> list[bytes]:
-    name = part.name.encode()
-    _, raw, query = split_target(target)
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A part of a request, as it is used."""
+
+    type: Type
+    text: bytes
+
+
+def read_part(part: Part, asked: Asked) -> set[Value]:
+    """The different values of a part: none where it is absent or empty, several where it is not certain which counts."""
+    found = {Value(each.type, _through(part.filters, each.text)) for each in _found(part, asked)}
+    return found if len(found) > 1 else {each for each in found if each.text}
+
+
+def _found(part: Part, asked: Asked) -> list[Value]:
     match part.source:
+        case Source.JSON:
+            return _in_json(part, asked.content)
         case Source.HEADER:
-            return values(fields, name)
+            found = values(asked.fields, part.name.encode())
         case Source.QUERY:
-            pairs = [pair.partition(b"=") for pair in (query or b"").split(b"&")]
-            return [_plain(value) for said, _, value in pairs if _plain(said) == name]
+            found = _in_query(part.name.encode(), split_target(asked.target)[2] or b"")
         case Source.PATH:
-            return _segment(f"{{{part.name}}}", path, raw)
+            found = segment(part.name, asked.path, split_target(asked.target)[1])
         case Source.COOKIE:
-            cookies = [pair.strip().partition(b"=") for line in values(fields, b"cookie") for pair in line.split(b";")]
-            return [value for said, _, value in cookies if said == name]
+            found = cookies(part.name.encode(), asked.fields)
+        case Source.FORM:
+            found = _in_form(part.name.encode(), asked.content)
+        case Source.BODY:
+            found = [asked.content.body]
+        case Source.CLIENT_IP:
+            found = [asked.peer.encode()]
         case other:
             assert_never(other)
+    return [Value(Type.TEXT, each) for each in found]
 
 
-def _plain(text: bytes) -> bytes:
-    return unquote_to_bytes(text.replace(b"+", b" "))
+def _in_json(part: Part, content: Content) -> list[Value]:
+    """Null, an object and an array are no values."""
+    try:
+        value = at(content.json().value, part.pointer)
+    except Unreadable:
+        return []
+    match value:
+        case bool():
+            return [Value(Type.FLAG, b"true" if value else b"false")]
+        case str():
+            return [Value(Type.TEXT, value.encode())]
+        case int():
+            return [Value(Type.NUMBER, b"%d" % value)]
+        case Raw():
+            return [Value(Type.NUMBER, bytes(value))]
+        case _:
+            return []
 
 
-def _segment(wild: str, pattern: str, path: bytes) -> list[bytes]:
+def _in_query(name: bytes, query: bytes) -> list[bytes]:
+    pairs = [pair.partition(b"=") for pair in query.split(b"&")]
+    return [plain(value) for said, _, value in pairs if plain(said) == name]
+
+
+def _in_form(name: bytes, content: Content) -> list[bytes]:
+    try:
+        return [value for said, value in content.form() if said == name]
+    except Unreadable:
+        return []
+
+
+def cookies(name: bytes, fields: Fields) -> list[bytes]:
+    """The values of every cookie of that name (RFC 6265, section 4.2.1)."""
+    pairs = [pair.strip().partition(b"=") for line in values(fields, b"cookie") for pair in line.split(b";")]
+    return [value for said, _, value in pairs if said == name]
+
+
+def segment(name: str, pattern: str, path: bytes) -> list[bytes]:
     """The segment that stands where the pattern has `{name}`. None where the path is not built as the pattern is."""
+    wild = f"{{{name}}}"
     wanted, given = pattern.strip("/").split("/"), path.strip(b"/").split(b"/")
     rest = wanted[-1] == "**"
     if len(given) < len(wanted) - 1 if rest else len(given) != len(wanted):
         return []
-    return [unquote_to_bytes(segment) for name, segment in zip(wanted, given, strict=False) if name == wild]
+    return [unquote_to_bytes(each) for said, each in zip(wanted, given, strict=False) if said == wild]
+
+
+def _through(filters: tuple[Filter, ...], value: bytes) -> bytes:
+    """What is empty stays so: a digest of nothing names nothing."""
+    for each in filters:
+        if not value:
+            break
+        value = _filtered(value, each)
+    return value
 
 
 def _filtered(value: bytes, said: Filter) -> bytes:

@@ -83,7 +83,9 @@ async def test_what_is_under_way(store_url: str) -> None:
         assert of(product, "executions_in_flight") == 1
         let_go.set()
         await asyncio.gather(*asking)
-        await eventually(lambda: of(product, "waiters") == of(other, "waiters") == of(product, "executions_in_flight") == 0)
+        await eventually(
+            lambda: of(product, "waiters") == of(other, "waiters") == of(product, "executions_in_flight") == 0
+        )
         assert of(other, "decisions_total", decision="replayed", state="completed") == 1
 
 

@@ -131,6 +131,8 @@ def test_every_series_of_a_rule_is_there_before_anything_is_counted(metrics: Met
     found = read(metrics)
     for reason in Reason:
         assert found.value("idemproxy_unknown_total", rule="charges", reason=reason.name.lower()) == 0
+    for state in ("completed", "failed", "released"):
+        assert found.value("idemproxy_ends_total", rule="charges", state=state, reason="none") == 0
     for slug in Slug:
         assert found.value("idemproxy_decisions_total", rule="charges", decision="refused", state=slug.value) == 0
     for name in ("fenced", "lease_losses", "lease_not_renewed", "take_overs", "unprotected", "ends_given_up"):

@@ -135,7 +135,7 @@ def test_names_read_as_text_whatever_yaml_takes_them_for() -> None:
         ("name: 2024-01-01", 'found `2024-01-01`, which YAML reads as a date; quote it: "2024-01-01"'),
         ("name: 12", 'found `12`, which YAML reads as a number; quote it: "12"'),
         ("name: ~", "found nothing (null); write letters"),
-        ("key: X-Key", "found `X-Key`; write a mapping with header, required"),
+        ("key: X-Key", "found `X-Key`; write a mapping with header, from, required"),
         ("key: [X-Key]", "found a list; write a mapping with header"),
     ],
 )

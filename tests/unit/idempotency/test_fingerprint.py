@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idemproxy.errors import RecordUnreadable
+from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.messages import Fields
 from idemproxy.idempotency.routes import BodyRecipe, Recipe
@@ -25,7 +26,7 @@ def of(
     body: bytes = b'{"amount": 1}',
     recipe: Recipe = DEFAULT,
 ) -> bytes:
-    return fingerprint(recipe, method, target, fields, body)
+    return fingerprint(recipe, method, target, fields, Content(body))
 
 
 def test_a_fingerprint_is_pinned() -> None:
@@ -128,7 +129,9 @@ def test_fingerprints_are_equal_only_where_all_is(one: Parts, other: Parts) -> N
     def print_of(parts: Parts) -> bytes:
         method, path, query, first, second, body = parts
         fields = (*((b"A", value) for value in first), *((b"B", value) for value in second))
-        return fingerprint(recipe, method, b"/" + path + (b"" if query is None else b"?" + query), fields, body)
+        return fingerprint(
+            recipe, method, b"/" + path + (b"" if query is None else b"?" + query), fields, Content(body)
+        )
 
     assert (print_of(one) == print_of(other)) is (one == other)
 

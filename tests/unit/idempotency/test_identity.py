@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idemproxy.idempotency.identity import BadKey, Key, NoKey, framed, read_key, record_id, scope_values, short_id
+from idemproxy.idempotency.framing import framed
+from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values, short_id
 from idemproxy.idempotency.messages import Fields
 from idemproxy.idempotency.routes import HeaderScope, KeySource, LiteralScope, Match, Rule, ScopePart
 from tests.unit.idempotency.examples import calmly

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idemproxy.idempotency.template import BadTemplate, Filter, Part, Source, Template, parse_template, target_of
+from tests.unit.idempotency.examples import calmly
 
 FIELDS = (
     (b"Idempotency-Key", b"k-1"),
@@ -87,6 +88,7 @@ def test_what_is_no_template(text: str) -> None:
         parse_template(text)
 
 
+@calmly
 @given(st.binary(min_size=1, max_size=40))
 def test_a_part_means_only_itself_in_a_target(value: bytes) -> None:
     found = target_of(parse_template("/k/{header:a}/end"), "/x", b"/x", ((b"A", value),))
