@@ -152,40 +152,40 @@ class Gateway:
             self._metrics.passed_on(Passed.NO_RULE)
             await self._forwarding.pass_on(incoming, Upgrade.ASKED)
             return
+        began = self._clock()
         match read_key(rule, head.fields):
             case NoKey() if rule.key.natural:
-                await self._derive(incoming, rule)
+                await self._derive(incoming, rule, began)
             case NoKey() if not rule.key.required:
                 await self._without_key(incoming)
             case NoKey():
-                await self._refuse(incoming, rule, key_missing(rule))
+                await self._refuse(incoming, rule, key_missing(rule), began)
             case BadKey(detail):
-                await self._refuse(incoming, rule, Problem(Slug.KEY_INVALID, detail))
+                await self._refuse(incoming, rule, Problem(Slug.KEY_INVALID, detail), began)
             case Key() as key:
-                began = self._clock()
-                content = await self._content(incoming, rule)
+                content = await self._content(incoming, rule, began)
                 if content is not None:
                     await self._protect(incoming, rule, key, content, began)
             case other:
                 assert_never(other)
 
-    async def _derive(self, incoming: Incoming, rule: Rule) -> None:
+    async def _derive(self, incoming: Incoming, rule: Rule, began: float) -> None:
         """The key is what the request says. One that is passed on for lack of a key goes as it came, its body too."""
-        began, head = self._clock(), incoming.head
-        content = await self._content(incoming, rule) if needs_body(rule) else Content(b"")
+        head = incoming.head
+        content = await self._content(incoming, rule, began) if needs_body(rule) else Content(b"")
         if content is None:
             return
         match derive(rule, Asked(rule.match.path, head.target, head.fields, incoming.peer, content)):
             case Key() as key:
                 if not needs_body(rule):
-                    content = await self._content(incoming, rule)
+                    content = await self._content(incoming, rule, began)
                 if content is not None:
                     await self._protect(incoming, rule, key, content, began)
             case Underivable() if not rule.key.required:
                 incoming.unread(content.body)
                 await self._without_key(incoming)
             case Underivable(detail) | Ambiguous(detail):
-                await self._refuse(incoming, rule, Problem(Slug.KEY_UNDERIVABLE, detail))
+                await self._refuse(incoming, rule, Problem(Slug.KEY_UNDERIVABLE, detail), began)
             case other:
                 assert_never(other)
 
@@ -199,11 +199,11 @@ class Gateway:
         if rule.verify is not None and isinstance(
             verify(rule.verify, incoming.head.fields, content.body, self._wall()), Refused
         ):
-            await self._refuse(incoming, rule, UNSIGNED)
+            await self._refuse(incoming, rule, UNSIGNED, began)
             return
         age = Age.YOUNG if rule.key.age is None else age_of(rule, incoming.head.fields, key, self._wall())
         if isinstance(age, Problem):
-            await self._refuse(incoming, rule, age)
+            await self._refuse(incoming, rule, age, began)
             return
         operation = identify(incoming, rule, self._namespace, key.value, content)
         given: Given
@@ -215,12 +215,12 @@ class Gateway:
         self._decided(rule, given, began, id=short_id(operation.record_id))
         await self._deliver(incoming, rule, given)
 
-    async def _content(self, incoming: Incoming, rule: Rule) -> Content | None:
+    async def _content(self, incoming: Incoming, rule: Rule, began: float) -> Content | None:
         """The whole body. None: there is none to be had, and the client was told so."""
         try:
             return Content(await self._body(incoming, rule))
         except BodyTooLarge:
-            await self._refuse(incoming, rule, too_large(rule))
+            await self._refuse(incoming, rule, too_large(rule), began)
         except BadBody as error:
             await incoming.answer(self.refusal(400, str(error)))
         return None
@@ -395,10 +395,10 @@ class Gateway:
             case other:
                 assert_never(other)
 
-    async def _refuse(self, incoming: Incoming, rule: Rule, problem: Problem) -> None:
+    async def _refuse(self, incoming: Incoming, rule: Rule, problem: Problem, began: float) -> None:
         """Refused before the operation could be identified."""
         given = Refuse(problem)
-        self._decided(rule, given, self._clock())
+        self._decided(rule, given, began)
         await self._deliver(incoming, rule, given)
 
     def _decided(self, rule: Rule, given: Given, began: float, **of: str) -> None:

@@ -294,14 +294,16 @@ class Owner:
                 self._let_go(delivery)
                 passing = isinstance(error, StoreUnavailable | StoreAmbiguous)
                 if not passing or not self._worth_asking(transition):
-                    self._metrics.ends_given_up.add()
+                    if self._lease is not None:
+                        self._metrics.ends_given_up.add()
                     return
                 transition = _smaller(transition, asked)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             if self._acknowledged(transition, fact):
-                self._metrics.ended(*state_left(transition, fact))
+                if self._lease is not None or isinstance(fact, Done):
+                    self._metrics.ended(*state_left(transition, fact))
                 self._let_go(after_end(fact, transition, delivery, self.operation.rule))
             else:
                 self._metrics.fenced.add()

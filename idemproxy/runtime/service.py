@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 import weakref
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Final, assert_never, cast
@@ -70,7 +71,7 @@ def store_of(settings: Settings, metrics: Metrics) -> Circuit:
             case other:
                 assert_never(other)
 
-    return Circuit(CountedStore(store, metrics, boottime), boottime, told)
+    return Circuit(CountedStore(store, metrics, time.monotonic), boottime, told)
 
 
 class Service:
