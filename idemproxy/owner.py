@@ -51,6 +51,8 @@ log = structlog.get_logger()
 
 ASKS: Final = 3
 """How often a claim is asked whose replies are lost, before it is taken back."""
+QUICK: Final = 0.5
+"""Seconds within which an asking that is worth another one failed: a store that kept it waiting for longer does not answer."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two askings for the same end."""
@@ -143,11 +145,14 @@ class Owner:
     async def _acquire(self) -> ClaimFact | TakeOverFact | None:
         """None: the store gave no fact. A claim whose reply was lost is asked again with the same token."""
         for _ in range(ASKS):
+            began = self._clock()
             try:
                 fact = await self._ask()
             except StoreAmbiguous as error:
                 self._doubtful = True
                 log.warning("claim unconfirmed", **self._named, error=str(error))
+                if self._clock() - began > QUICK:
+                    return None
             except StoreUnavailable as error:
                 log.warning("claim failed", **self._named, error=str(error))
                 if not self._doubtful:
@@ -291,7 +296,9 @@ class Owner:
             except StoreError as error:
                 asked += 1
                 log.warning("end not recorded", **self._named, error=str(error), doing="asking again")
-                self._let_go(delivery)
+                # Who knows that another has taken its place gives what that one records.
+                replaced = self._lease is not None and self._lease.lost
+                self._let_go(Fenced() if replaced else delivery)
                 passing = isinstance(error, StoreUnavailable | StoreAmbiguous)
                 if not passing or not self._worth_asking(transition):
                     if self._lease is not None:

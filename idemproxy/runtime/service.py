@@ -136,15 +136,17 @@ class Service:
         self._port.begin_drain(grace)
         quiet = asyncio.ensure_future(self._quiet(grace, min(HANDSHAKE, SHARE * patience)))
         hurried = asyncio.ensure_future(hurry)
-        await asyncio.wait([quiet, hurried], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
-        if not quiet.done():
-            self._port.begin_drain(0.0)
-            self._plan.gateway.end_waits()
-            self._plan.ownership.cut()
-            await asyncio.wait([quiet], timeout=3 * self.settings.store_timeout / 1000 + 1.0)
-        quiet.cancel()
-        await asyncio.gather(quiet, hurried, return_exceptions=True)
+        try:
+            await asyncio.wait([quiet, hurried], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if not quiet.done():
+                self._port.begin_drain(0.0)
+                self._plan.gateway.end_waits()
+                self._plan.ownership.cut()
+                await asyncio.wait([quiet], timeout=3 * self.settings.store_timeout / 1000 + 1.0)
+        finally:
+            quiet.cancel()
+            hurried.cancel()
+            await asyncio.gather(quiet, hurried, return_exceptions=True)
 
     async def _quiet(self, grace: float, handshake: float) -> None:
         """Return once nobody is connected, and nothing is executed."""

@@ -6,6 +6,7 @@ import http.client
 import math
 import random
 import select
+import socket
 import threading
 import time
 from collections import Counter
@@ -130,16 +131,26 @@ class Client:
     def _connected(self) -> tuple[http.client.HTTPConnection, bool]:
         """A connection, and whether it was used before. As clients do, one that the other side has closed is not used again."""
         kept = self._connection
-        if kept is not None and kept.sock is not None and not select.select([kept.sock], [], [], 0)[0]:
+        if kept is not None and kept.sock is not None and not self._closed(kept.sock):
             return kept, True
         self._close()
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         return self._connection, False
 
+    def _closed(self, kept: socket.socket) -> bool:
+        return bool(select.select([kept], [], [], 0)[0])
+
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class BlindClient(Client):
+    """One that does not look whether the other side has closed before it sends."""
+
+    def _closed(self, _: socket.socket) -> bool:
+        return False
 
 
 class FreshClient(Client):
@@ -160,7 +171,7 @@ def load(port: int) -> Iterator[tuple[Report, Callable[[], int]]]:
     """Clients of every kind, for as long as the block runs: what they met, and how many operations that was so far."""
     report, over = Report(), threading.Event()
     clients = [Client(port, f"busy{number}", BUSY, report, over) for number in range(3)]
-    clients += [Client(port, f"calm{number}", CALM, report, over) for number in range(3)]
+    clients += [BlindClient(port, f"calm{number}", CALM, report, over) for number in range(3)]
     clients += [Client(port, f"rare{number}", RARE, report, over) for number in range(2)]
     clients += [FreshClient(port, f"fresh{number}", BUSY, report, over) for number in range(3)]
     threads = [threading.Thread(target=client.run) for client in clients]

@@ -274,16 +274,20 @@ def test_signals_to_the_workers_themselves_are_not_for_them_and_a_second_one_to_
 
 
 def test_workers_whose_parent_was_killed_drain_and_end(upstream: Upstream, tmp_path: Path) -> None:
+    """Each by itself: none waits for another one's end."""
     with serving(tmp_path, config(upstream, tmp_path)) as (process, port):
         pids = workers(process, 2)
         upstream.hold()
-        client = Client(port)
-        client.ask("k1")
-        assert upstream.arrived.acquire(timeout=60)
+        clients = [Client(port) for _ in range(20)]
+        assert {server_of(client.port, port, pids) for client in clients} == set(pids)
+        for number, client in enumerate(clients):
+            client.ask(f"k{number}")
+        for _ in clients:
+            assert upstream.arrived.acquire(timeout=60)
         process.kill()
         wait_for("every worker's drain", lambda: drains(process, 2))
         upstream.let_go()
-        assert client.answer()[0] == 201
+        assert {client.answer()[0] for client in clients} == {201}
         wait_for("the workers' end", lambda: gone(pids))
         assert process.output().count("parent process gone") == 2
         with pytest.raises(ConnectionRefusedError):

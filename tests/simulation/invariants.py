@@ -205,7 +205,8 @@ class Invariants:
 
     def _alone(self, op: Op, sending: Sending, shadow: Shadow) -> None:
         place = (op, sending.incarnation)
-        if self.at_most_once and place in self._underway:
+        replaced = (sending.incarnation, op) in self._replaced
+        if self.at_most_once and place in self._underway and not replaced:
             self._trace.find("one process, one execution", f"{op} twice at once in {sending.incarnation}")
         self._underway[place] = sending
         if not shadow.lost and any(each.attempt == sending.attempt for each in op.sendings):

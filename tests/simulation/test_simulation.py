@@ -21,7 +21,7 @@ from tests.simulation.schedule import prepared, run
 
 ROOT = Path(__file__).parents[2]
 PIECE = 300
-PIECES = 8
+PIECES = 10
 SAME = 60
 """Schedules whose traces are compared."""
 

@@ -53,6 +53,23 @@ async def test_a_claim_whose_reply_was_lost_is_asked_again_and_owns(world: World
     assert world.sent == [1]
 
 
+async def test_a_store_that_keeps_a_claim_waiting_is_not_asked_again(world: World) -> None:
+    """Its client would wait for several time limits; the claim is taken back all the same."""
+
+    async def lose(command: str) -> None:
+        if command == "claim":
+            world.clock.now += 1
+            raise StoreAmbiguous("no answer in time")
+
+    world.store.after = lose
+    owner = world.ownership.begin(operation(), None)
+    assert await owner.first == StoreDown()
+    await world.ownership.idle()
+    assert world.store.asked.count("claim") == 1
+    assert "take_back" in world.store.asked
+    assert await world.store.get(ID) == Missing()
+
+
 async def test_a_claim_that_stays_unconfirmed_is_taken_back_and_sends_nothing(world: World) -> None:
     async def lose(command: str) -> None:
         if command == "claim":
@@ -274,6 +291,31 @@ async def test_a_defect_in_the_forward_never_says_that_nothing_was_executed(
     assert outcome.problem.slug is Slug.UPSTREAM_FAILED
     assert await owner.ended is None
     assert world.state() is State.UNKNOWN
+
+
+async def test_an_owner_that_knows_that_it_was_replaced_never_gives_its_own_answer(world: World) -> None:
+    """Also where its end could not be asked: else one operation has two answers."""
+    renewed = asyncio.Event()
+
+    async def respond(forward: Forward) -> End:
+        slot = world.store.slots[ID]
+        assert slot.record is not None
+        world.store.slots[ID] = replace(slot, record=replace(slot.record, token=b"another-owner---"))
+        await renewed.wait()
+        return WHOLE
+
+    async def lose(command: str) -> None:
+        if command == "renew":
+            asyncio.get_running_loop().call_later(0.05, renewed.set)
+        if command == "complete" and world.store.asked.count("complete") == 1:
+            raise StoreAmbiguous("no reply")
+
+    world.respond = respond
+    world.store.after = lose
+    owner = world.ownership.begin(operation(replace(RULE, lease=300)), None)
+    async with asyncio.timeout(30):
+        assert await owner.first == Fenced()
+        await world.ownership.idle()
 
 
 async def test_a_release_after_an_earlier_attempt_leaves_unknown(world: World) -> None:

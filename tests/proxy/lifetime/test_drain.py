@@ -155,9 +155,8 @@ async def test_a_second_request_to_stop_waits_for_nobody(tmp_path: Path) -> None
             await task
 
 
-async def test_a_tls_handshake_that_has_begun_is_waited_for(tmp_path: Path, grace: pytest.MonkeyPatch) -> None:
+async def test_a_tls_handshake_that_has_begun_is_waited_for(tmp_path: Path) -> None:
     """Its connection is none yet for the loop. One is in the queue, the other was accepted."""
-    grace.setattr(service_module, "GRACE", 3.0)
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
@@ -172,19 +171,21 @@ async def test_a_tls_handshake_that_has_begun_is_waited_for(tmp_path: Path, grac
         await asyncio.sleep(0.05)
         queued = socket.create_connection(("127.0.0.1", product.port), timeout=DEADLINE)
         queued.setblocking(False)
-        async with draining(product) as task:
-            await asyncio.sleep(0.3)
-            for each in (accepted.socket, queued):
-                reader, writer = await asyncio.open_connection(sock=each, ssl=trusting, server_hostname="localhost")
-                writer.write(post())
-                async with asyncio.timeout(DEADLINE):
-                    answer = await reader.read()
-                assert answer.startswith(b"HTTP/1.1 201 ")
-                assert b"\r\nConnection: close\r\n" in answer
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-            assert not task.done(), "the process would have ended by now"
+        task = asyncio.ensure_future(product.service.drain(asyncio.Event().wait()))
+        await asyncio.sleep(0.3)
+        for each in (accepted.socket, queued):
+            reader, writer = await asyncio.open_connection(sock=each, ssl=trusting, server_hostname="localhost")
+            writer.write(post())
+            async with asyncio.timeout(DEADLINE):
+                answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 201 ")
+            assert b"\r\nConnection: close\r\n" in answer
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        assert not task.done(), "the process would have ended by now"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_unix_sockets_file_goes_first_and_its_queue_is_served(tmp_path: Path, product: Product) -> None:
