@@ -19,7 +19,7 @@ from idemproxy.errors import ConfigError
 from idemproxy.idempotency.identity import short_id
 from idemproxy.idempotency.record import State
 from idemproxy.idempotency.routes import Rule
-from idemproxy.records import NoSuchRecord, Seen
+from idemproxy.records import AmbiguousId, NoSuchRecord, Seen
 from idemproxy.stores.base import Store
 
 DEFAULT_TTL: Final = 86_400_000
@@ -200,8 +200,10 @@ async def _show(arguments: argparse.Namespace, store: Store, place: Place) -> in
 async def _by_key(arguments: argparse.Namespace, store: Store, place: Place) -> Seen:
     """The record of the operation that a client names so, under whichever rule."""
     key, scope = os.fsencode(arguments.key), [os.fsencode(value) for value in arguments.scope]
-    ids = {records.id_of(rule, place.namespace, key, scope): None for rule in place.rules}
-    for record_id in ids:
+    rules = [rule for rule in place.rules if records.nameable(rule)]
+    if place.rules and not rules:
+        raise AmbiguousId("no rule has a key and a scope that header fields alone give: find the record by its id")
+    for record_id in {records.id_of(rule, place.namespace, key, scope): None for rule in rules}:
         with contextlib.suppress(NoSuchRecord):
             return await records.look(store, record_id)
     raise NoSuchRecord("there is no record of that key in that scope (see --scope), or it has expired or was released")

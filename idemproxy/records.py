@@ -16,7 +16,7 @@ from idemproxy.idempotency import identity
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, scope_values, short_id
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import Reason, Record, State, Tombstone
-from idemproxy.idempotency.routes import HeaderScope, Rule
+from idemproxy.idempotency.routes import HeaderScope, LiteralScope, Rule
 from idemproxy.stores.base import (
     Dead,
     Done,
@@ -143,9 +143,14 @@ async def look(store: Store, record_id: str) -> Seen:
             assert_never(other)
 
 
+def nameable(rule: Rule) -> bool:
+    """Whether a key and values of header fields name an operation under the rule: no natural key, and no scope of another kind."""
+    return bool(rule.key.headers) and all(isinstance(part, HeaderScope | LiteralScope) for part in rule.scope)
+
+
 def id_of(rule: Rule, namespace: str, key: bytes, scope: Sequence[bytes]) -> str:
     """The id of the operation that a client names so: `scope` are the values of the header fields in the rule's scope, in its order;
-    one that is not given was absent. Raises AmbiguousId for what cannot be a key."""
+    one that is not given was absent. Raises AmbiguousId for what cannot be a key. `rule` is nameable."""
     match read_key(rule, tuple((name, key) for name in rule.key.headers)):
         case Key(value):
             names = (part.name for part in rule.scope if isinstance(part, HeaderScope))

@@ -9,6 +9,7 @@ import pytest
 from idemproxy import records
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import NO_TOKEN, OnUnknown, Reason, State, Tombstone
+from idemproxy.idempotency.routes import KeySource, Match, PathScope, Rule
 from idemproxy.records import ActRefused, AmbiguousId, AnswerInvalid, NoSuchRecord
 from idemproxy.stores import semantics
 from idemproxy.stores.base import (
@@ -313,3 +314,16 @@ async def test_why_an_outcome_is_unknown_is_told(world: World) -> None:
     assert records.plain(await records.find(world.store, TWO), show_body=False)["reason"] == "cut body"
     kept = records.plain(await records.find(world.store, THREE), show_body=False)
     assert (kept["reason"], kept["answer"]) == (None, {"status": 200, "kept": False})
+
+
+@pytest.mark.parametrize(
+    ("rule", "named"),
+    [
+        (Rule("a", Match(frozenset(), "/")), True),
+        (Rule("a", Match(frozenset(), "/"), scope=()), True),
+        (Rule("a", Match(frozenset(), "/{id}"), scope=(PathScope("id"),)), False),
+        (Rule("a", Match(frozenset(), "/"), key=KeySource(headers=())), False),
+    ],
+)
+def test_which_rules_operations_a_key_and_headers_name(rule: Rule, named: bool) -> None:
+    assert records.nameable(rule) is named
