@@ -287,6 +287,9 @@ class Owner:
             await self._ask_for_end(transition, delivery)
         finally:
             self._ownership.metrics.ends_pending.down()
+        if isinstance(transition, Free) and not self._unprotected:
+            # Others may claim and release before an earlier asking of this claim arrives: the remnant names only the last of them.
+            self._take_back()
 
     async def _ask_for_end(self, transition: Transition, delivery: Delivery) -> None:
         pause, asked = FIRST_PAUSE, 0

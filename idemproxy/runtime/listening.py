@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from idemproxy.config.settings import Address, Settings, TcpAddress, UnixAddress
 from idemproxy.errors import StartError
+
+log = structlog.get_logger()
 
 BACKLOG: Final = 1024
 
@@ -104,6 +108,14 @@ def _bind(address: Address, setting: str, workers: int, files: list[UnixFile]) -
     try:
         match address:
             case TcpAddress(host, port):
+                if port and _is_served(host, port):
+                    log.warning(
+                        "address shared",
+                        address=shown(address, None),
+                        setting=setting,
+                        meaning="another process serves it too, and gets a part of the connections: unless it has the same store, "
+                        "namespace and rules, a retry that comes to it executes again",
+                    )
                 for _ in range(workers):
                     made.append(_bind_tcp(host, port))
                     port = int(made[0][0].getsockname()[1])
@@ -116,6 +128,23 @@ def _bind(address: Address, setting: str, workers: int, files: list[UnixFile]) -
             close(each)
         raise cannot_listen(address, setting, error) from error
     return tuple(made)
+
+
+def _is_served(host: str, port: int) -> bool:
+    """Whether a process listens there that would share the port: the version that this one replaces, or one that nobody meant."""
+    for family, kind, protocol, _, place in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                alone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                alone.bind(place)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return True
+    return False
 
 
 def _bind_tcp(host: str, port: int) -> Sockets:

@@ -21,7 +21,7 @@ from idemproxy.observe.cells import Cells, own_cells
 from idemproxy.observe.metrics import Metrics
 from idemproxy.runtime import listening
 from idemproxy.runtime.listening import Bound
-from idemproxy.runtime.reload import NotReloaded, Reread, read_again
+from idemproxy.runtime.reload import NotReloaded, Reread, named_otherwise, read_again
 from idemproxy.runtime.service import Service, store_of
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -80,7 +80,7 @@ class Role:
 
     told: Told
     serving: Callable[[Service], None]
-    reloaded: Callable[[Settings], None]
+    reloaded: Callable[[Settings, Settings], None]
     log: FilteringBoundLogger
 
 
@@ -90,7 +90,7 @@ def run_alone(settings: Settings, reread: Reread | None) -> None:
     async def serve() -> None:
         told = Told()
         told.listen_to_signals()
-        role = Role(told, lambda service: say_where(service.settings, service.port), say_warnings, log)
+        role = Role(told, lambda service: say_where(service.settings, service.port), say_reloaded, log)
         await _serve(settings, reread, own_cells(), None, role)
 
     _run(serve())
@@ -108,7 +108,7 @@ def run_as_worker(
     async def serve() -> None:
         told = Told()
         told.listen_to_parent(channel)
-        await _serve(settings, reread, cells, bound, Role(told, serving, lambda _: None, log.bind(worker=number)))
+        await _serve(settings, reread, cells, bound, Role(told, serving, lambda _, __: None, log.bind(worker=number)))
 
     _run(serve())
 
@@ -124,6 +124,17 @@ def say_warnings(settings: Settings) -> None:
     """What is allowed and surprising."""
     for warning in settings.warnings:
         log.warning("configuration", warning=warning)
+
+
+def say_reloaded(before: Settings, after: Settings) -> None:
+    """What is surprising about the configuration, and about the change to it."""
+    say_warnings(after)
+    for rule in named_otherwise(before, after):
+        log.warning(
+            "operations named otherwise",
+            rule=rule,
+            meaning="its scope or key.from changed: a retry of an operation that began before is executed as a new one",
+        )
 
 
 def say_refused(to: FilteringBoundLogger, error: Exception) -> None:
@@ -180,9 +191,10 @@ async def _keep_reloading(service: Service, reread: Reread | None, role: Role) -
             continue
         try:
             # In a thread: names are resolved on the way, and requests go on meanwhile.
-            service.take_over(await asyncio.to_thread(read_again, service.settings, reread))
+            before = service.settings
+            service.take_over(await asyncio.to_thread(read_again, before, reread))
         except Exception as error:  # whatever it is, the process goes on as it was
             say_refused(role.log, error)
         else:
-            role.reloaded(service.settings)
+            role.reloaded(before, service.settings)
             role.log.info("configuration reloaded", rules=len(service.settings.rules))

@@ -37,6 +37,18 @@ def needs_restart(before: Settings, after: Settings) -> tuple[str, ...]:
     return tuple([name for name, of in _FIXED.items() if of(before) != of(after)])
 
 
+def named_otherwise(before: Settings, after: Settings) -> tuple[str, ...]:
+    """The rules under which an operation has another id than before: its retry would be a new operation."""
+    earlier = {rule.name: (rule.scope, rule.key.natural) for rule in before.rules}
+    return tuple(
+        [
+            rule.name
+            for rule in after.rules
+            if earlier.get(rule.name, (rule.scope, rule.key.natural)) != (rule.scope, rule.key.natural)
+        ]
+    )
+
+
 def read_again(before: Settings, reread: Reread) -> Prepared:
     """The configuration as it is now, and everything that it names found good. Raises NotReloaded."""
     try:

@@ -334,8 +334,8 @@ class Parent:
         except Exception as error:  # whatever it is, everything goes on as it was
             process.say_refused(log, error)
             return
-        self._settings = prepared.settings
-        process.say_warnings(self._settings)
+        before, self._settings = self._settings, prepared.settings
+        process.say_reloaded(before, self._settings)
         log.info("configuration accepted", doing="telling every worker", workers=len(self._places))
         self._tell_all(process.RELOAD)
 

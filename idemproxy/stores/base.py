@@ -97,8 +97,8 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class TakeBack:
-    """A claim that was never confirmed is not wanted: whether it was applied, is still on its way or was lost, its token is dead
-    for one `lease`."""
+    """A claim is not wanted, and nobody acts on it: whether it was applied, is still on its way or was lost, its token is dead for one
+    `lease`, whatever happens to the operation meanwhile."""
 
     token: bytes
     lease: int

@@ -1,7 +1,8 @@
 """The Redis store: the production store, on Redis 6 or newer, or Valkey.
 
-Each command is one Lua script, run by EVALSHA, on two keys in one hash slot: `<namespace>:{<record id>}:record` holds the record
-and outlives `<namespace>:{<record id>}:lock`, the lease. Times are the server's. Ends are published on `<namespace>:ends`.
+Each command is one Lua script, run by EVALSHA, on three keys in one hash slot: `<namespace>:{<record id>}:record` holds the record
+and outlives `<namespace>:{<record id>}:lock`, the lease; `<namespace>:{<record id>}:dead`, mostly not there, holds the tokens that were
+taken back. Times are the server's. Ends are published on `<namespace>:ends`.
 
 The least that its user needs (Redis 7; NAME and PASSWORD are yours, and `shop` is the namespace)::
 
@@ -80,7 +81,7 @@ class RedisStore:
         self._channel = name + b":ends"
         self._prefix, self._suffix = name + b":{", b"}:record"
         example = _NOWHERE.encode()
-        keys = bulk(self._prefix + example + self._suffix, self._prefix + example + b"}:lock")
+        keys = bulk(*(self._prefix + example + suffix for suffix in (self._suffix, b"}:lock", b"}:dead")))
         self._keys = keys.replace(b"%", b"%%").replace(example, b"%b")
 
     async def claim(self, record_id: str, claim: Claim) -> ClaimFact:
@@ -132,8 +133,7 @@ class RedisStore:
         return cast(EndFact, await self._end(scripts.RELEASE, record_id, release.token, number(release.ttl)))
 
     async def take_back(self, record_id: str, take_back: TakeBack) -> None:
-        asked = (take_back.token, number(take_back.lease), scripts.dead(take_back.token))
-        await self._end(scripts.TAKE_BACK, record_id, *asked)
+        await self._end(scripts.TAKE_BACK, record_id, take_back.token, number(take_back.lease))
 
     async def settle(self, record_id: str, settlement: Settlement) -> EndFact:
         seen = (settlement.seen_token, number(settlement.seen_version))
@@ -202,7 +202,7 @@ class RedisStore:
 
     def _rest(self, record_id: str, *arguments: bytes) -> bytes:
         name = record_id.encode()
-        return self._keys % (name, name) + bulk(*arguments)
+        return self._keys % (name, name, name) + bulk(*arguments)
 
     async def _ask(self, link: Link, script: Script, rest: bytes, size: int) -> Fact | Abridged:
         reply = await link.ask(script.by_digest + rest, size)

@@ -13,7 +13,6 @@ from typing import Any
 from idemproxy.errors import StoreAmbiguous
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import (
-    FINGERPRINT_AT,
     FINGERPRINT_BYTES,
     NO_TOKEN,
     RULE_BYTES_AT,
@@ -56,14 +55,14 @@ class Script:
 
 
 def _script(name: str, arguments: int, *parts: str) -> Script:
-    """`arguments` counts those after the two keys."""
+    """`arguments` counts those after the three keys."""
     files = ("prelude", *parts, name)
     text = "\n".join((_FOLDER / f"{file}.lua").read_text("utf-8") for file in files).encode()
     digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
-    size = 5 + arguments
+    size = 6 + arguments
     return Script(
-        b"*%d\r\n%b" % (size, bulk(b"EVALSHA", digest, b"2")),
-        b"*%d\r\n%b" % (size, bulk(b"EVAL", text, b"2")),
+        b"*%d\r\n%b" % (size, bulk(b"EVALSHA", digest, b"3")),
+        b"*%d\r\n%b" % (size, bulk(b"EVAL", text, b"3")),
     )
 
 
@@ -73,7 +72,7 @@ RENEW = _script("renew", 3, "owning")
 NEXT_ATTEMPT = _script("next_attempt", 4, "owning")
 FINISH = _script("finish", 10, "ending")
 RELEASE = _script("release", 4, "ending")
-TAKE_BACK = _script("take_back", 5, "ending")
+TAKE_BACK = _script("take_back", 4, "ending")
 SETTLE = _script("settle", 9, "ending")
 LOOK = _script("look", 1)
 
@@ -118,15 +117,6 @@ def template(claim: Claim, attempt: int = 1, version: int = 1) -> bytes:
 def anew(made_from: Anew | None) -> bytes:
     """What a missing record is written from; empty where it may not be."""
     return b"" if made_from is None else template(made_from.claim, made_from.attempt, made_from.version)
-
-
-_DEAD = bytearray(_plain("", "", OnUnknown.BLOCK, 0, 0))
-_DEAD[2] = State.RELEASED
-
-
-def dead(token: bytes) -> bytes:
-    """The remnant of a claim that was taken back before it was applied."""
-    return b"".join((_DEAD[:TOKEN_AT], token, _DEAD[FINGERPRINT_AT:]))
 
 
 def answer_parts(answer: Answer | Tombstone) -> tuple[bytes, bytes, bytes]:

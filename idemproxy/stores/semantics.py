@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from idemproxy.idempotency.messages import Answer
-from idemproxy.idempotency.record import NO_TOKEN, OnUnknown, Reason, Record, State, Tombstone
+from idemproxy.idempotency.record import NO_TOKEN, Reason, Record, State, Tombstone
 from idemproxy.stores.base import (
     Anew,
     Claim,
@@ -43,7 +43,7 @@ from idemproxy.stores.base import (
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """The lease of the claim `token`: it runs until `until`."""
+    """The lease of the claim `token`: it runs until `until`. Of a dead token: how long that is remembered."""
 
     token: bytes
     until: int
@@ -51,10 +51,12 @@ class Lock:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What a store holds for one operation."""
+    """What a store holds for one operation. `dead` are the tokens that were taken back, each until its claim can be on its way no
+    more: beside the record, so that whatever becomes of that forgets none of them."""
 
     record: Record | None = None
     lock: Lock | None = None
+    dead: tuple[Lock, ...] = ()
 
 
 EMPTY = Slot()
@@ -64,7 +66,11 @@ def current(slot: Slot, now: int) -> Slot:
     """The slot without what has expired."""
     record = slot.record if slot.record is not None and slot.record.expires_at > now else None
     lock = slot.lock if slot.lock is not None and slot.lock.until > now else None
-    return slot if record is slot.record and lock is slot.lock else Slot(record, lock)
+    dead = slot.dead
+    if dead and any(each.until <= now for each in dead):
+        dead = tuple(each for each in dead if each.until > now)
+    unchanged = record is slot.record and lock is slot.lock and dead is slot.dead
+    return slot if unchanged else Slot(record, lock, dead)
 
 
 def look(slot: Slot, now: int) -> LookFact:
@@ -81,24 +87,29 @@ def look(slot: Slot, now: int) -> LookFact:
 
 
 def claim(slot: Slot, asked: Claim, now: int) -> tuple[Slot, ClaimFact]:
-    """Own a free operation. Asked again with the same token, it answers *claimed* again, and revives a lease that lapsed."""
+    """Own a free operation. Asked again with the same token, it answers *claimed* again, and revives a lease that lapsed. What others
+    own is found before it is asked who is dead: a replay costs the less."""
     slot = current(slot, now)
     record = slot.record
+    if record is not None and record.token != asked.token and record.state is not State.RELEASED:
+        return slot, _found(slot, record, now)
+    if _is_dead(slot, asked.token):
+        return slot, Dead()
     if record is None:
         if slot.lock is not None and slot.lock.token != asked.token:
             return slot, Locked(slot.lock.until - now)
-        return _own(_first(asked, 1, 1, now), asked.lease, now)
+        return _own(slot, _first(asked, 1, 1, now), asked.lease, now)
     if record.token == asked.token:
         return _again(slot, record, asked.lease, asked.ttl, now)
-    if record.state is State.RELEASED:
-        return _own(_first(asked, record.attempt + 1, record.version + 1, now), asked.lease, now)
-    return slot, _found(slot, record, now)
+    return _own(slot, _first(asked, record.attempt + 1, record.version + 1, now), asked.lease, now)
 
 
 def take_over(slot: Slot, asked: TakeOver, now: int) -> tuple[Slot, TakeOverFact]:
     """Own an operation whose outcome is unknown, if it is still as it was seen."""
     slot = current(slot, now)
     record = slot.record
+    if _is_dead(slot, asked.token):
+        return slot, Dead()
     if record is None:
         return slot, Missing()
     if record.token == asked.token:
@@ -118,18 +129,20 @@ def take_over(slot: Slot, asked: TakeOver, now: int) -> tuple[Slot, TakeOverFact
         updated_at=now,
         expires_at=now + asked.lease + asked.ttl,
     )
-    return _own(taken, asked.lease, now)
+    return _own(slot, taken, asked.lease, now)
 
 
 def renew(slot: Slot, asked: Renewal, now: int) -> tuple[Slot, RenewFact]:
     """Let the lease run on; a lapsed one that nobody took over is revived, which raises the version."""
     slot = current(slot, now)
     record = slot.record
+    if _is_dead(slot, asked.token):
+        return slot, Dead()
     if record is None:
         return slot, _without_record(slot, now)
     if record.token != asked.token or record.state is not State.PROCESSING:
         return slot, _refused(slot, record, asked.token, now)
-    kept, owned = _own(_prolonged(slot, record, asked.lease, asked.ttl, now), asked.lease, now)
+    kept, owned = _own(slot, _prolonged(slot, record, asked.lease, asked.ttl, now), asked.lease, now)
     return kept, Renewed(owned.version)
 
 
@@ -138,6 +151,8 @@ def next_attempt(slot: Slot, asked: NextAttempt, now: int) -> tuple[Slot, NextFa
     numbers are unique, not dense."""
     slot = current(slot, now)
     record = slot.record
+    if _is_dead(slot, asked.token):
+        return slot, Dead()
     if record is None:
         return slot, _without_record(slot, now)
     if record.token != asked.token or record.state is not State.PROCESSING:
@@ -147,7 +162,7 @@ def next_attempt(slot: Slot, asked: NextAttempt, now: int) -> tuple[Slot, NextFa
         attempt=record.attempt + 1,
         may_have_run=record.may_have_run or asked.may_have_run,
     )
-    return _own(numbered, asked.lease, now)
+    return _own(slot, numbered, asked.lease, now)
 
 
 def complete(slot: Slot, asked: Completion, now: int) -> tuple[Slot, EndFact]:
@@ -174,25 +189,19 @@ def release(slot: Slot, asked: Release, now: int) -> tuple[Slot, EndFact]:
     if record.state is not State.PROCESSING:
         return slot, _found(slot, record, now)
     freed = _freed(record, asked.ttl, now)
-    return Slot(freed), Done(freed.state)
+    return Slot(freed, dead=slot.dead), Done(freed.state)
 
 
 def take_back(slot: Slot, asked: TakeBack, now: int) -> Slot:
-    """Leave the token dead: a claim of it that is applied later is refused, a take-over finds that the version moved."""
+    """Leave the token dead, whatever stands there: its claim or take-over that is applied later is refused. Only what it owns is freed."""
     slot = current(slot, now)
-    record = slot.record
-    if record is None:
-        if slot.lock is not None and slot.lock.token != asked.token:
-            return slot
-        return Slot(_dead(asked.token, now, asked.lease))
-    kept = max(asked.lease, record.expires_at - now)
-    if record.token == asked.token:
-        return Slot(_freed(record, kept, now)) if record.state is State.PROCESSING else slot
-    if record.state is State.RELEASED:
-        return Slot(replace(record, token=asked.token, expires_at=now + kept))
-    if _unknown(slot, record):
-        return Slot(replace(record, version=record.version + 1), slot.lock)
-    return slot
+    record, lock = slot.record, slot.lock
+    dead = _with_dead(slot, asked.token, now + asked.lease)
+    if lock is not None and lock.token == asked.token:
+        lock = None
+    if record is None or record.token != asked.token or record.state is not State.PROCESSING:
+        return Slot(record, lock, dead)
+    return Slot(_freed(record, max(asked.lease, record.expires_at - now), now), None, dead)
 
 
 def settle(slot: Slot, asked: Settlement, now: int) -> tuple[Slot, EndFact]:
@@ -210,14 +219,14 @@ def settle(slot: Slot, asked: Settlement, now: int) -> tuple[Slot, EndFact]:
     match asked:
         case SettleRelease(ttl=ttl):
             freed = _remnant(record, ttl, now)
-            return Slot(freed), Done(freed.state)
+            return Slot(freed, dead=slot.dead), Done(freed.state)
         case SettleComplete(answer=answer, ttl=ttl):
             if not _unknown(slot, record):
                 return slot, _found(slot, record, now)
             settled = replace(_ended(record, state_of(answer), Reason.NONE, answer, ttl, now), token=NO_TOKEN)
-            return Slot(settled), Done(settled.state)
+            return Slot(settled, dead=slot.dead), Done(settled.state)
         case SettleDelete():
-            return EMPTY, Done(State.RELEASED)
+            return Slot(dead=slot.dead), Done(State.RELEASED)
         case other:
             assert_never(other)
 
@@ -239,6 +248,9 @@ def _end(
 ) -> tuple[Slot, EndFact]:
     slot = current(slot, now)
     record = slot.record
+    if _is_dead(slot, token):
+        # Who was taken back has sent nothing: it has nothing to write, not even where the record was lost.
+        return slot, Dead()
     if record is None:
         if anew is None or (slot.lock is not None and slot.lock.token != token):
             return slot, _without_record(slot, now)
@@ -252,7 +264,7 @@ def _end(
         return slot, Dead()
     if record.state is State.UNKNOWN and state is State.UNKNOWN:
         return slot, Done(record.state)
-    return Slot(_ended(record, state, reason, answer, ttl, now)), Done(state)
+    return Slot(_ended(record, state, reason, answer, ttl, now), dead=slot.dead), Done(state)
 
 
 def _again(slot: Slot, record: Record, lease: int, ttl: int, now: int) -> tuple[Slot, Claimed | Found | Dead]:
@@ -262,7 +274,7 @@ def _again(slot: Slot, record: Record, lease: int, ttl: int, now: int) -> tuple[
         return slot, _found(slot, record, now)
     if slot.lock is not None:
         return slot, Claimed(record.attempt, record.version)
-    return _own(_prolonged(slot, record, lease, ttl, now), lease, now)
+    return _own(slot, _prolonged(slot, record, lease, ttl, now), lease, now)
 
 
 def _prolonged(slot: Slot, record: Record, lease: int, ttl: int, now: int) -> Record:
@@ -271,9 +283,10 @@ def _prolonged(slot: Slot, record: Record, lease: int, ttl: int, now: int) -> Re
     return replace(record, version=version, expires_at=max(record.expires_at, now + lease + ttl))
 
 
-def _own(record: Record, lease: int, now: int) -> tuple[Slot, Claimed]:
+def _own(slot: Slot, record: Record, lease: int, now: int) -> tuple[Slot, Claimed]:
     owned = replace(record, lease_until=now + lease)
-    return Slot(owned, Lock(record.token, owned.lease_until)), Claimed(record.attempt, record.version)
+    lock = Lock(record.token, owned.lease_until)
+    return Slot(owned, lock, slot.dead), Claimed(record.attempt, record.version)
 
 
 def _first(asked: Claim, attempt: int, version: int, now: int) -> Record:
@@ -322,10 +335,14 @@ def _remnant(record: Record, ttl: int, now: int) -> Record:
     return replace(freed, may_have_run=False)
 
 
-def _dead(token: bytes, now: int, lease: int) -> Record:
-    """What a claim that was taken back before it was applied leaves: a remnant of no attempt."""
-    nothing = Claim(token, bytes(32), "", "", OnUnknown.BLOCK, lease, 0)
-    return replace(_first(nothing, 0, 0, now), state=State.RELEASED)
+def _is_dead(slot: Slot, token: bytes) -> bool:
+    return bool(slot.dead) and any(each.token == token for each in slot.dead)
+
+
+def _with_dead(slot: Slot, token: bytes, until: int) -> tuple[Lock, ...]:
+    others = tuple(each for each in slot.dead if each.token != token)
+    known = [each.until for each in slot.dead if each.token == token]
+    return (*others, Lock(token, max([until, *known])))
 
 
 def _unknown(slot: Slot, record: Record) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x49444D50
 """PRAGMA application_id of idemproxy's files: "IDMP"."""
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 TEND_EVERY: Final = 5_000
 """Milliseconds after which the first write also notes the time and sweeps."""
@@ -30,14 +31,15 @@ _TABLES: Final = (
     """CREATE TABLE record (
         id BLOB PRIMARY KEY NOT NULL,
         namespace TEXT NOT NULL,
-        state INTEGER NOT NULL,
-        rule TEXT NOT NULL,
-        updated INTEGER NOT NULL,
+        state INTEGER,
+        rule TEXT,
+        updated INTEGER,
         expires INTEGER NOT NULL,
         lock_token BLOB,
         lock_until INTEGER,
         lock_boot TEXT,
-        value BLOB NOT NULL
+        dead BLOB,
+        value BLOB
     )""",
     "CREATE INDEX record_expires ON record (expires)",
     """CREATE TABLE clock (
@@ -52,7 +54,7 @@ _TABLES: Final = (
 # A statement lets go of the interpreter's lock, and a busy event loop gives it back late: so a batch is few statements, of many rows.
 _SIZES: Final = (64, 16, 4, 1)
 _READ: Final = {
-    size: f"SELECT id, value, lock_token, lock_until, lock_boot FROM record WHERE id IN ({', '.join('?' * size)})"
+    size: f"SELECT id, value, lock_token, lock_until, lock_boot, dead FROM record WHERE id IN ({', '.join('?' * size)})"
     for size in _SIZES
 }
 _COLUMNS: Final = (
@@ -65,6 +67,7 @@ _COLUMNS: Final = (
     "lock_token",
     "lock_until",
     "lock_boot",
+    "dead",
     "value",
 )
 _ONE: Final = f"({', '.join('?' * len(_COLUMNS))})"
@@ -77,7 +80,11 @@ _DELETE: Final = "DELETE FROM record WHERE id = ?"
 _SWEEP: Final = "DELETE FROM record WHERE rowid IN (SELECT rowid FROM record WHERE expires <= ? LIMIT ?)"
 _SOME: Final = "SELECT id, namespace, state, rule, expires FROM record WHERE id > ? ORDER BY id LIMIT ?"
 
-Row = tuple[bytes, str, int, str, int, int, bytes | None, int | None, str | None, bytes]
+_NO_RECORD: Final[tuple[int | None, str | None, int | None]] = (None, None, None)
+_TOKEN_AND_TIME: Final = struct.Struct(">16sQ")
+
+Row = tuple[int | bytes | str | None, ...]
+"""In the order of the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +182,12 @@ class StoreFile:
         """What stands under each id; nothing where there is no row."""
         slots: dict[bytes, Slot | RecordUnreadable] = dict.fromkeys(ids, EMPTY)
         for portion in _portions(list(slots)):
-            for record_id, value, token, until, boot in self._execute(_READ[len(portion)], portion):
+            for record_id, value, token, until, boot, dead in self._execute(_READ[len(portion)], portion):
                 # A lease of another boot has lapsed: its owner is gone.
                 lock = Lock(token, until) if boot == self._machine.boot else None
                 try:
-                    slots[record_id] = Slot(decode(value), lock)
+                    record = decode(value) if value is not None else None
+                    slots[record_id] = Slot(record, lock, _dead(dead) if dead is not None else ())
                 except RecordUnreadable as error:
                     slots[record_id] = error
         return slots
@@ -187,13 +195,17 @@ class StoreFile:
     def row(self, record_id: bytes, slot: Slot) -> Row | None:
         """The row that keeps the slot; None for an empty one."""
         record, lock = slot.record, slot.lock
-        if record is None:
+        if record is None and not slot.dead:
             return None
+        expires, shown, value, dead = 0, _NO_RECORD, None, None
+        if record is not None:
+            expires, value = record.expires_at, encode(record)
+            shown = (record.state, record.rule, record.updated_at)
+        if slot.dead:
+            expires = max(expires, *(each.until for each in slot.dead))
+            dead = b"".join(_TOKEN_AND_TIME.pack(each.token, each.until) for each in slot.dead)
         locked = (lock.token, lock.until, self._machine.boot) if lock is not None else (None, None, None)
-        expires = record.expires_at
-        return (
-            record_id, self._namespace, record.state, record.rule, record.updated_at, expires, *locked, encode(record)
-        )  # fmt: skip
+        return (record_id, self._namespace, *shown, expires, *locked, dead, value)
 
     def write(self, rows: dict[bytes, Row | None]) -> None:
         """Keep the rows, and remove those that are None."""
@@ -213,7 +225,7 @@ class StoreFile:
             row[0]
             for row in rows
             if row[1] == self._namespace
-            and row[2] != State.RELEASED
+            and row[2] not in (None, State.RELEASED)
             and (state is None or row[2] == state)
             and (rule is None or row[3] == rule)
             and row[4] > now
@@ -306,6 +318,10 @@ class StoreFile:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, 0.005)
+
+
+def _dead(value: bytes) -> tuple[Lock, ...]:
+    return tuple(Lock(token, until) for token, until in _TOKEN_AND_TIME.iter_unpack(value))
 
 
 def _portions(items: list[T]) -> Iterator[list[T]]:

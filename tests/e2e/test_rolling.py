@@ -36,7 +36,7 @@ workers: """
             with load(port) as (report, count):
                 for before, after in itertools.pairwise(generations):
                     seen = count()
-                    wait_for("operations", lambda: count() >= seen + BETWEEN or None)  # noqa: B023
+                    wait_for("operations", lambda: count() >= seen + BETWEEN or None)  # noqa: B023 - called before the loop goes on
                     after.start(LISTENING)
                     before.signal(signal.SIGTERM)
                     assert before.wait() == 0

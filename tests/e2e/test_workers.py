@@ -179,7 +179,7 @@ def test_who_waits_in_the_queue_of_a_worker_that_dies_is_served_by_the_next_one(
         pids = workers(process, 2)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-            wait_for("its stop", lambda: stopped(pid))  # noqa: B023
+            wait_for("its stop", lambda: stopped(pid))  # noqa: B023 - called before the loop goes on
         clients = [Client(port) for _ in range(30)]
         for number, client in enumerate(clients):
             client.ask(f"k{number}")

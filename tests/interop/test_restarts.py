@@ -172,7 +172,7 @@ async def test_restarts_that_kill_execute_nothing_twice(tmp_path: Path) -> None:
                     await asyncio.sleep(BETWEEN_KILLS)
                     await generations.kill_last()
                     seen = load.pooled.released, load.fresh.released
-                    await eventually(lambda: load.pooled.released > seen[0] and load.fresh.released > seen[1])  # noqa: B023
+                    await eventually(lambda: load.pooled.released > seen[0] and load.fresh.released > seen[1])  # noqa: B023 - awaited here
                     await generations.start()
                 await asyncio.sleep(BETWEEN_KILLS / 2)
             wrong = [*await settle(port, "/pooled", load.pooled), *await settle(port, "/fresh", load.fresh)]

@@ -59,7 +59,6 @@ class UpstreamFaults:
     vague: tuple[int, ...] = ()
 
 
-GOOD: Final = Fate()
 _KINDS: Final = (
     "declined",
     "failed",

@@ -119,6 +119,10 @@ def _claim_abandoned() -> list[Patch]:
     return [(idemproxy.owner, "ASKS", 1), (Owner, "_take_back", take_back)]
 
 
+def _dead_forgotten() -> list[Patch]:
+    return [(semantics, "_is_dead", lambda *_: False)]
+
+
 def _anothers_answer() -> list[Patch]:
     whole = Waiters.outcome
 
@@ -214,6 +218,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "the lease is not renewed": Mutant(_no_renewal),
     "unknown is not marked": Mutant(_unknown_not_marked),
     "a claim is neither asked again nor taken back": Mutant(_claim_abandoned),
+    "dead tokens are forgotten": Mutant(_dead_forgotten),
     "a waiter gets another's answer": Mutant(_anothers_answer, Focus("block", ops=3)),
     "no scope in the id": Mutant(_no_scope, Focus(ops=3)),
     "no fingerprint": Mutant(_no_fingerprint),

@@ -25,7 +25,8 @@ from idemproxy.waiters import Waiters
 from tests.simulation.clients import SimIncoming
 from tests.simulation.loop import Clocks, Pace, ProcessLoop, World
 from tests.simulation.operations import CURRENT
-from tests.simulation.store import Server, SimStore
+from tests.simulation.process_store import SimStore
+from tests.simulation.store import Server
 from tests.simulation.telling import Trace
 from tests.simulation.upstream import Service, SimUpstream
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from idemproxy.stores.semantics import Slot
 from tests.simulation.loop import Clocks, Handle, ProcessLoop, World
-from tests.simulation.store import Command, Server, SimStore, StoreFaults
+from tests.simulation.process_store import SimStore
+from tests.simulation.store import Command, Server, StoreFaults
 from tests.simulation.telling import Trace
 
 ADDRESS: Final = "simulated:store"

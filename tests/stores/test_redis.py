@@ -14,7 +14,7 @@ import trustme
 from idemproxy.errors import ConfigError, StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.idempotency.record import Reason, State
 from idemproxy.stores import redis as redis_store
-from idemproxy.stores.base import Claimed, Done, Found, MarkUnknown, Missing, Page, Release
+from idemproxy.stores.base import Claimed, Dead, Done, Found, MarkUnknown, Missing, Page, Release, TakeBack
 from idemproxy.stores.redis import RedisStore
 from tests.ports import free_port
 from tests.stores.redis_cases import HOUR, TOKEN, claim, completion, eventually, record_id, store_at, until
@@ -155,6 +155,8 @@ async def test_the_documented_rights_are_enough(server: RedisServer) -> None:
         assert await store.release(record_id(2), Release(TOKEN, HOUR)) == Done(State.RELEASED)
         await until(lambda: told == [None, record_id(1), record_id(2)] or ear.done())
         assert not ear.done()
+        await store.take_back(record_id(3), TakeBack(TOKEN, HOUR))
+        assert await store.claim(record_id(3), claim()) == Dead()
         ear.cancel()
         await asyncio.gather(ear, return_exceptions=True)
         assert len((await store.scan(state=None, rule=None, limit=10, cursor=None)).found) == 1

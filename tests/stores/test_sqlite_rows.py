@@ -14,7 +14,7 @@ from idemproxy.errors import RecordUnreadable
 from idemproxy.idempotency.record import State
 from idemproxy.stores import sqlite as sqlite_module
 from idemproxy.stores import sqlite_thread
-from idemproxy.stores.base import Claimed, Done, Found, Missing
+from idemproxy.stores.base import Claimed, Dead, Done, Found, Missing
 from idemproxy.stores.sqlite import SqliteStore
 from idemproxy.stores.sqlite_file import Machine
 from tests.stores.asking import (
@@ -27,6 +27,8 @@ from tests.stores.asking import (
     found,
     new_id,
     release,
+    renewal,
+    take_back,
     until,
 )
 from tests.stores.conftest import TIMEOUT_MS
@@ -176,6 +178,38 @@ async def test_what_has_expired_is_swept_from_the_file(path: Path, monkeypatch: 
 
             await until(rows, lambda count: count == 1)
         await found(store, kept)
+
+
+async def test_what_was_taken_back_is_swept_with_its_record_or_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_thread, "TEND_EVERY", 50)
+    clocks = Clocks()
+    async with by(clocks, path) as store:
+        alone, beside = new_id(), await claimed(store, claim(lease=1, ttl=1))
+        for record_id in (alone, beside):
+            await store.take_back(record_id, take_back(B, lease=1_000))
+        with looking(path) as other:
+
+            async def rows() -> int:
+                return int(other.execute("SELECT count(*) FROM record").fetchone()[0])
+
+            clocks.pass_by(999)
+            await claimed(store)
+            assert await rows() == 3
+            for record_id in (alone, beside):
+                assert await store.renew(record_id, renewal(B)) == Dead()
+            clocks.pass_by(1)
+            await until(rows, lambda count: count == 1)
+
+
+async def test_what_was_taken_back_is_remembered_in_a_new_boot(path: Path) -> None:
+    clocks, record_id = Clocks(), new_id()
+    async with by(clocks, path) as store:
+        await store.take_back(record_id, take_back(B))
+    clocks.reboot()
+    async with by(clocks, path) as store:
+        assert await store.claim(record_id, claim(B)) == Dead()
 
 
 async def test_sweeping_keeps_up_with_claims(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

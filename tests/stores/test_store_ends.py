@@ -1,4 +1,4 @@
-"""The suite's second part, for every backend: how operations end, and taking back."""
+"""The suite's second part, for every backend: how operations end."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import Reason, State, Tombstone
 from idemproxy.stores.base import (
     Anew,
-    Claimed,
     Dead,
     Done,
     Found,
     Missing,
-    Renewed,
     Store,
 )
 from tests.stores.asking import (
@@ -22,7 +20,6 @@ from tests.stores.asking import (
     TTL,
     A,
     B,
-    C,
     claim,
     claimed,
     complete,
@@ -33,7 +30,6 @@ from tests.stores.asking import (
     new_id,
     release,
     released,
-    renewal,
     take_back,
     taking,
     unknown,
@@ -77,8 +73,9 @@ async def test_a_finished_operation_is_changed_by_no_other_end(store: Store) -> 
     for token in (A, B):
         assert await store.mark_unknown(record_id, unknown(token)) == before
         assert await store.release(record_id, release(token)) == before
-        await store.take_back(record_id, take_back(token))
     assert await store.complete(record_id, complete(B, OTHER)) == before
+    for token in (A, B):
+        await store.take_back(record_id, take_back(token))
     assert await found(store, record_id) == before
 
 
@@ -182,57 +179,3 @@ async def test_what_was_left_unknown_is_not_released_by_its_owner(store: Store) 
     before = await found(store, record_id)
     assert await store.release(record_id, release()) == before
     assert await found(store, record_id) == before
-
-
-# --------------------------------------------------------------------------------------------------------------- taking back
-
-
-async def test_a_claim_taken_back_before_it_arrives_is_refused(store: Store) -> None:
-    record_id = new_id()
-    await store.take_back(record_id, take_back())
-    assert await store.get(record_id) == Missing()
-    assert await store.claim(record_id, claim()) == Dead()
-    assert await store.claim(record_id, claim(B)) == Claimed(1, 1)
-
-
-async def test_a_claim_taken_back_after_it_was_applied_is_free_again(store: Store) -> None:
-    record_id = await claimed(store)
-    await store.take_back(record_id, take_back())
-    assert await store.get(record_id) == Missing()
-    assert await store.claim(record_id, claim()) == Dead()
-    assert await store.renew(record_id, renewal()) == Dead()
-    assert await store.claim(record_id, claim(B)) == Claimed(2, 3)
-
-
-async def test_a_claim_taken_back_over_a_remnant_is_refused_and_numbers_are_kept(store: Store) -> None:
-    record_id = await released(store)
-    await store.take_back(record_id, take_back(B))
-    assert await store.claim(record_id, claim(B)) == Dead()
-    fact = await store.claim(record_id, claim(C))
-    assert isinstance(fact, Claimed)
-    assert fact.attempt == 2
-
-
-async def test_a_take_over_taken_back_before_it_arrives_is_refused(store: Store) -> None:
-    for record_id in (await left_unknown(store), await lapsed(store)):
-        asked = taking(await found(store, record_id))
-        await store.take_back(record_id, take_back(B))
-        fact = await store.take_over(record_id, asked)
-        assert isinstance(fact, Found)
-        assert (fact.record.token, fact.lease_left) == (A, 0)
-
-
-async def test_a_take_over_taken_back_after_it_was_applied_leaves_unknown(store: Store) -> None:
-    record_id = await left_unknown(store)
-    await store.take_over(record_id, taking(await found(store, record_id)))
-    await store.take_back(record_id, take_back(B))
-    record = (await found(store, record_id)).record
-    assert (record.state, record.attempt) == (State.UNKNOWN, 2)
-
-
-async def test_taking_back_never_touches_anothers_lease(store: Store) -> None:
-    record_id = await claimed(store)
-    before = await found(store, record_id)
-    await store.take_back(record_id, take_back(B))
-    assert (await found(store, record_id)).record == before.record
-    assert await store.renew(record_id, renewal()) == Renewed(1)

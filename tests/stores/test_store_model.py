@@ -76,6 +76,7 @@ def choose(chance: random.Random, slot: Slot) -> Asked:
             "mark",
             "release",
             "back",
+            "back",
             "settle",
         ]
     ):

@@ -32,7 +32,6 @@ ARROWS: dict[str, frozenset[str]] = {
     # what joins them
     "forwarding": frozenset({"idempotency", "http1", "proxy"}),
     "execution": frozenset({"idempotency", "http1", "proxy", "forwarding", "tee"}),
-    "jwks": frozenset({"idempotency", "clocks"}),
     "waiters": frozenset({"idempotency", "stores", "clocks"}),
     "outcomes": frozenset({"idempotency", "stores", "execution"}),
     "identifying": frozenset({"idempotency", "http1", "proxy", "execution", "forwarding"}),
@@ -77,7 +76,7 @@ ARROWS: dict[str, frozenset[str]] = {
 """A module or package of ours, and what of ours it may import beside itself."""
 
 PURE = ("idempotency", "http1")
-COMPUTING = frozenset({"cryptography", "jwt", "msgspec"})
+COMPUTING = frozenset({"msgspec"})
 """Packages that only compute, which the pure parts may use."""
 IMPURE = frozenset(
     {"asyncio", "time", "random", "secrets", "socket", "ssl", "select", "datetime", "os", "uuid", "threading"}

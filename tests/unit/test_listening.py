@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from idemproxy.config import load_text
 from idemproxy.config.settings import Settings
@@ -53,6 +54,18 @@ def test_nobody_can_connect_before_a_socket_is_served() -> None:
         assert one.port is not None
         with pytest.raises(ConnectionRefusedError):
             connected(one.port)
+
+
+def test_an_address_that_another_process_serves_is_told() -> None:
+    """Two that nobody meant to run side by side would share retries between two stores."""
+    with bound("127.0.0.1:0") as ((before,)):
+        before.data[0].listen(BACKLOG)
+        with capture_logs() as told, bound(f"127.0.0.1:{before.port}"):
+            pass
+        assert [line["event"] for line in told] == ["address shared"]
+    with capture_logs() as told, bound(f"127.0.0.1:{free_port()}", workers=3):
+        pass
+    assert told == []
 
 
 def test_the_next_version_of_a_process_can_have_the_same_port() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -10,6 +12,7 @@ from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import NO_TOKEN, OnUnknown, Reason, Record, State, Tombstone
 from idemproxy.stores import semantics
 from idemproxy.stores.base import (
+    Anew,
     Claim,
     Claimed,
     Completion,
@@ -47,7 +50,8 @@ def finished(operation: Operation) -> bool:
 class Operation(RuleBasedStateMachine):
     """One operation's slot. Since the record was made: `attempt` is the highest number that was given; `executing`
     are the tokens whose request may be on its way; `dead` are those that were freed. A token is chosen once: a dead one asks no more,
-    but for a claim still on its way, and the record remembers the last one of these."""
+    but for a claim still on its way. The record remembers the last one of these, and `back` are all that were taken back, each until
+    its lease is over."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +60,7 @@ class Operation(RuleBasedStateMachine):
         self.attempt = 0
         self.executing: set[bytes] = set()
         self.dead: set[bytes] = set()
+        self.back: dict[bytes, int] = {}
         self.version = 0
 
     @initialize(token=tokens)
@@ -68,7 +73,10 @@ class Operation(RuleBasedStateMachine):
 
     def asks(self, token: bytes) -> bool:
         record = self.record()
-        return token not in self.dead or record is None or record.token == token
+        return token not in self.dead or record is None or record.token == token or self.was_taken_back(token)
+
+    def was_taken_back(self, token: bytes) -> bool:
+        return self.back.get(token, 0) > self.now
 
     def begin_anew(self) -> None:
         self.attempt = 0
@@ -102,6 +110,8 @@ class Operation(RuleBasedStateMachine):
 
     def grant(self, token: bytes, before: Record | None, fact: object) -> None:
         """An owner that asks again keeps its attempt, any other gets a number that nobody had."""
+        if self.was_taken_back(token):
+            assert isinstance(fact, Dead | Found), "a token that was taken back"
         if not isinstance(fact, Claimed):
             return
         if before is not None and before.token == token:
@@ -199,21 +209,18 @@ class Operation(RuleBasedStateMachine):
                 self.executing.discard(token)
                 self.dead.add(token)
 
-    @rule(who=who, seen=who)
-    def take_back(self, who: bytes | None, seen: bytes | None) -> None:
+    @rule(who=who)
+    def take_back(self, who: bytes | None) -> None:
         """Of a claim that nobody executes: an unconfirmed one, or one that waits for its turn."""
-        token, seen_token = self.named(who), self.named(seen)
-        before = self.record()
-        over = TakeOver(token, seen_token, self.version, LEASE, TTL)
+        token = self.named(who)
+        before = current(self.slot, self.now)
         slot = semantics.take_back(self.slot, TakeBack(token, LEASE), self.now)
-        if before is not None and before.state in FINISHED:
-            assert slot == current(self.slot, self.now)
+        if before.record is None or before.record.token != token or before.record.state is not State.PROCESSING:
+            assert (slot.record, slot.lock) == (before.record, before.lock), "what it does not own"
         self.keep(slot)
         self.executing.discard(token)
         self.dead.add(token)
-        asked = Claim(token, b"f" * 32, "r", "charges", OnUnknown.BLOCK, LEASE, TTL)
-        assert not isinstance(semantics.claim(slot, asked, self.now)[1], Claimed)
-        assert not isinstance(semantics.take_over(slot, over, self.now)[1], Claimed)
+        self.back[token] = self.now + LEASE
 
     @rule(
         word=st.sampled_from(["release", "complete", "delete"]),
@@ -293,6 +300,31 @@ class Operation(RuleBasedStateMachine):
         assert (fact == look) if isinstance(look, Found) else isinstance(fact, Claimed)
         if isinstance(look, Found):
             assert slot == current(self.slot, self.now)
+
+    @invariant()
+    def who_was_taken_back_owns_nothing(self) -> None:
+        """Whatever became of the operation since: its commands change nothing."""
+        slot = current(self.slot, self.now)
+        claim = Claim(b"", b"f" * 32, "r", "charges", OnUnknown.BLOCK, LEASE, TTL)
+        for token in filter(self.was_taken_back, self.back):
+            own = replace(claim, token=token)
+            seen = TakeOver(token, self.named(None), self.version, LEASE, TTL)
+            anew = Anew(own, 1, 1)
+            kept, fact = semantics.claim(slot, own, self.now)
+            assert kept is slot
+            assert isinstance(fact, Dead | Found)
+            assert semantics.take_over(slot, seen, self.now) == (slot, Dead())
+            assert semantics.renew(slot, Renewal(token, LEASE, TTL), self.now) == (slot, Dead())
+            assert semantics.next_attempt(slot, NextAttempt(token, True, LEASE, TTL), self.now) == (slot, Dead())
+            assert semantics.complete(slot, Completion(token, Tombstone(200), TTL, anew), self.now) == (slot, Dead())
+            assert semantics.mark_unknown(slot, MarkUnknown(token, Reason.RESET, TTL, anew), self.now) == (slot, Dead())
+            assert semantics.release(slot, Release(token, TTL), self.now)[0] is slot
+
+    @invariant()
+    def who_was_taken_back_is_forgotten_after_its_lease(self) -> None:
+        remembered = current(self.slot, self.now).dead
+        assert {each.token for each in remembered} == set(filter(self.was_taken_back, self.back))
+        assert len(remembered) == len({each.token for each in remembered})
 
     @invariant()
     def a_freed_token_is_dead(self) -> None:

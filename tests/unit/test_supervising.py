@@ -9,7 +9,7 @@ import pytest
 
 from idemproxy.config import load_text
 from idemproxy.config.settings import Settings
-from idemproxy.runtime.reload import needs_restart
+from idemproxy.runtime.reload import named_otherwise, needs_restart
 from idemproxy.runtime.workers import FIRST_PAUSE, LONGEST_PAUSE, count, pause_after, why_ended
 
 BASE = "upstream: http://127.0.0.1:9\nroutes: []\n"
@@ -96,3 +96,21 @@ def test_every_setting_either_needs_a_restart_or_is_known_to_need_none() -> None
 
 def test_other_files_of_a_certificate_need_no_restart() -> None:
     assert needs_restart(settings(TLS), settings(TLS.replace("a.pem", "c.pem"))) == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ("scope: []", ("charges",)),
+        ('scope: ["header:X-Account"]', ("charges",)),
+        ('key: {from: "{header:ce-id}"}', ("charges",)),
+        ("ttl: 1h", ()),
+        ("key: {required: true}", ()),
+    ],
+)
+def test_a_rule_whose_operations_get_other_ids_is_told(changed: str, named: tuple[str, ...]) -> None:
+    rule = "routes:\n  - name: charges\n    match: {path: /x}\n"
+    before = load_text(f"upstream: http://127.0.0.1:9\n{rule}", "test.yaml", {})
+    after = load_text(f"upstream: http://127.0.0.1:9\n{rule}    {changed}\n", "test.yaml", {})
+    assert named_otherwise(before, after) == named
+    assert named_otherwise(before, before) == ()

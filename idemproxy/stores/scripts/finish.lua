@@ -4,8 +4,9 @@ local token, state, reason, ttl = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]),
 
 local raw = redis.call('GET', RECORD)
 local r
+if raw and unreadable(raw) then return found(raw) end
+if is_dead(token) then return {DEAD} end
 if raw then
-    if unreadable(raw) then return found(raw) end
     r = parse(raw)
 else
     if ARGV[10] == '' or locked_by_other(token) then return without_record() end

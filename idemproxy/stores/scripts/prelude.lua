@@ -1,8 +1,9 @@
 -- What the scripts share. Each command means what stores/semantics.py says, and functions have its names where they do the same;
--- the offsets are those of idempotency/record.py, counted from 1. KEYS: the record, its lock. Before its first write a script may
--- fail with any error of the server; an error after it says PARTIAL.
+-- the offsets are those of idempotency/record.py, counted from 1. KEYS: the record, its lock, and the dead
+-- tokens (each its 16 bytes, then until when it is dead). Before its first write a script may fail with any error of the server; an
+-- error after it says PARTIAL.
 
-local RECORD, LOCK = KEYS[1], KEYS[2]
+local RECORD, LOCK, TOKENS = KEYS[1], KEYS[2], KEYS[3]
 local PROCESSING, COMPLETED, FAILED, UNKNOWN, RELEASED = 1, 2, 3, 4, 5
 local CLAIMED, FOUND, MISSING, LOCKED, DEAD, RENEWED, DONE, ABRIDGED = 1, 2, 3, 4, 5, 6, 7, 8
 local RELEASED_AFTER_SEND = 8
@@ -13,6 +14,7 @@ local HEAD_BYTES = 110
 local MOST_BYTES = 65536
 local MAGIC = 'I\2'
 local FIELDS = '>BBBBI4I8I8I8I8I8c16'
+local TOKEN_AND_TIME = 24
 
 local now
 do
@@ -39,6 +41,15 @@ end
 local function lease_left()
     local left = redis.call('PTTL', LOCK)
     return left > 0 and left or 0
+end
+
+local function is_dead(token)
+    local tokens = redis.call('GET', TOKENS)
+    if not tokens then return false end
+    for at = 1, #tokens, TOKEN_AND_TIME do
+        if tokens:sub(at, at + 15) == token then return struct.unpack('>I8', tokens, at + 16) > now end
+    end
+    return false
 end
 
 local function state_of(raw) return raw:byte(3) end

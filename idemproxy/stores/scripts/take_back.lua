@@ -1,28 +1,33 @@
--- ARGV[3..]: token, lease, the remnant of a claim that was never applied, without its times.
+-- ARGV[3..]: token, lease.
 local token, lease = ARGV[3], tonumber(ARGV[4])
 
-local raw = redis.call('GET', RECORD)
-if not raw then
-    if locked_by_other(token) then return {MISSING} end
-    local r = parse(ARGV[5])
-    r.created, r.updated, r.lease_until, r.expires = now, now, now, now + lease
-    leave(r)
-    return {MISSING}
-end
-if unreadable(raw) then return found(raw) end
-local r = parse(raw)
-local kept = math.max(lease, r.expires - now)
-if r.token == token then
-    if r.state == PROCESSING then
-        freed(r, kept)
-        leave(r)
+-- The other dead tokens live on as they are; the key lives as long as the last of them.
+local function bury()
+    local kept, ends, last = {}, now + lease, now + lease
+    local tokens = redis.call('GET', TOKENS) or ''
+    for at = 1, #tokens, TOKEN_AND_TIME do
+        local other, time = struct.unpack('>c16I8', tokens, at)
+        if other == token then
+            ends = math.max(ends, time)
+        elseif time > now then
+            kept[#kept + 1] = tokens:sub(at, at + TOKEN_AND_TIME - 1)
+        end
+        last = math.max(last, time)
     end
-elseif r.state == RELEASED then
-    r.token, r.expires = token, now + kept
+    kept[#kept + 1] = struct.pack('>c16I8', token, ends)
+    write('SET', TOKENS, table.concat(kept), 'PX', last - now)
+end
+
+local raw = redis.call('GET', RECORD)
+if raw and unreadable(raw) then return found(raw) end
+local locked = redis.call('GET', LOCK) == token
+bury()
+if raw and token_of(raw) == token and state_of(raw) == PROCESSING then
+    local r = parse(raw)
+    freed(r, math.max(lease, r.expires - now))
     leave(r)
-elseif is_unknown(raw) then
-    r.version = r.version + 1
-    keep(r)
+elseif locked then
+    write('DEL', LOCK)
     publish()
 end
 return {MISSING}

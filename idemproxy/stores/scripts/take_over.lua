@@ -3,8 +3,9 @@ local token, seen_token, seen_version = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local lease, ttl = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local raw = redis.call('GET', RECORD)
+if raw and unreadable(raw) then return found(raw) end
+if is_dead(token) then return {DEAD} end
 if not raw then return {MISSING} end
-if unreadable(raw) then return found(raw) end
 if token_of(raw) == token then return again(raw, lease, ttl) end
 if state_of(raw) == RELEASED then return {MISSING} end
 if not is_unknown(raw) or token_of(raw) ~= seen_token or version_of(raw) ~= seen_version then return found(raw) end
