@@ -5,24 +5,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from idemproxy.clocks import Clock
 from idemproxy.execution import Operation
 from idemproxy.forwarding import answer_head
 from idemproxy.given import UNSIGNED, key_missing
-from idemproxy.http1.heads import AnswerHead, Length
+from idemproxy.http1.heads import AnswerHead, Length, RequestHead
 from idemproxy.idempotency.age import Age, age_of
 from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
+from idemproxy.idempotency.messages import Fields
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
 from idemproxy.idempotency.operation import Refuse
 from idemproxy.idempotency.problems import Problem, Slug
 from idemproxy.idempotency.routes import Rule
 from idemproxy.idempotency.signatures import Refused, verify
 from idemproxy.idempotency.template import Asked
-from idemproxy.proxy.incoming import BodyTooLarge, Incoming
+from idemproxy.proxy.incoming import BodyTooLarge
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,30 @@ class Unnamed:
     """No key, and the rule asks for none. The request is as it came, its body too."""
 
 
+class Asking(Protocol):
+    """A request that asks for something: one that came in, or one that is only overheard."""
+
+    @property
+    def head(self) -> RequestHead: ...
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def certificate(self) -> bytes | None: ...
+
+    @property
+    def trailers(self) -> Fields: ...
+
+    def accept(self) -> None: ...
+
+    async def body(self, limit: int) -> bytes: ...
+
+    def unread(self, body: bytes) -> None: ...
+
+    def interim(self, head: bytes) -> None: ...
+
+
 class Identifier:
     """Tells the operations of one product apart."""
 
@@ -46,7 +71,7 @@ class Identifier:
         self._namespace = namespace
         self._wall = wall
 
-    async def identify(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
+    async def identify(self, incoming: Asking, rule: Rule) -> Identified | Unnamed | Refuse:
         """What the request asks for. Its body is read only where nothing in its head is against it. Raises BodyTooLarge, BadBody,
         ClientGone."""
         head = incoming.head
@@ -64,7 +89,7 @@ class Identifier:
             case other:
                 assert_never(other)
 
-    async def _derived(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
+    async def _derived(self, incoming: Asking, rule: Rule) -> Identified | Unnamed | Refuse:
         """The key is what the request says."""
         head = incoming.head
         content = await _content(incoming, rule) if needs_body(rule) else None
@@ -81,7 +106,7 @@ class Identifier:
             case other:
                 assert_never(other)
 
-    def _asked(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Identified | Refuse:
+    def _asked(self, incoming: Asking, rule: Rule, key: Key, content: Content) -> Identified | Refuse:
         fields = incoming.head.fields
         if rule.verify is not None and isinstance(verify(rule.verify, fields, content.body, self._wall()), Refused):
             return Refuse(UNSIGNED)
@@ -90,7 +115,7 @@ class Identifier:
             return Refuse(age)
         return Identified(self._operation(incoming, rule, key, content), age)
 
-    def _operation(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Operation:
+    def _operation(self, incoming: Asking, rule: Rule, key: Key, content: Content) -> Operation:
         head = incoming.head
 
         def interim(between: AnswerHead) -> None:
@@ -111,7 +136,7 @@ class Identifier:
         )
 
 
-async def _content(incoming: Incoming, rule: Rule) -> Content:
+async def _content(incoming: Asking, rule: Rule) -> Content:
     """The whole body. A client that waits for a 100 gets it once nothing in its head speaks against it."""
     match incoming.head.framing:
         case Length(octets) if octets > rule.max_request_body:

@@ -38,7 +38,6 @@ VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "store": frozenset({"redis+sentinel", "redis+cluster", "postgresql", "postgres"}),
         "rule.scope": frozenset({"jwt"}),
-        "rule.mode": frozenset({"observe"}),
     }
 )
 

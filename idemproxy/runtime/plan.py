@@ -16,11 +16,13 @@ from idemproxy.gateway import Gateway
 from idemproxy.idempotency.record import TOKEN_BYTES
 from idemproxy.identifying import Identifier
 from idemproxy.observe.metrics import Metrics
+from idemproxy.observing import Observing, Watch
 from idemproxy.ownership import Ownership
 from idemproxy.probing import Prober
 from idemproxy.proxy.outcome import Origin, Patience
 from idemproxy.proxy.pool import Limits
 from idemproxy.proxy.upstream import Upstream
+from idemproxy.shadows import Shadows
 from idemproxy.startup import refuse_loop
 from idemproxy.stores.base import Store
 from idemproxy.waiters import Waiters
@@ -50,6 +52,7 @@ class Shared:
 
     store: Store
     waiters: Waiters
+    watch: Watch
     metrics: Metrics
 
 
@@ -62,6 +65,11 @@ class Plan:
     ownership: Ownership
     prober: Prober
     gateway: Gateway
+
+
+def share(store: Store, waiters: Waiters, metrics: Metrics) -> Shared:
+    """What the first plan begins with, and each further one goes on with."""
+    return Shared(store, waiters, Watch(Shadows(store, _token), CLOCK, metrics), metrics)
 
 
 def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
@@ -77,14 +85,16 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
     else:
         ownership = before.ownership.forwarding_by(forward)
     prober = Prober(forwarding, shared.store)
+    identifier = Identifier(settings.namespace)
     gateway = Gateway(
         settings.rules,
-        Identifier(settings.namespace),
+        identifier,
         settings.docs_url,
         forwarding,
         ownership,
         shared.waiters,
         prober,
+        Observing(settings.rules, identifier, forwarding, shared.watch),
         CLOCK,
         shared.metrics,
     )

@@ -15,11 +15,13 @@ from idemproxy.idempotency.routes import Rule
 from idemproxy.identifying import Identifier
 from idemproxy.observe.cells import own_cells
 from idemproxy.observe.metrics import Metrics
+from idemproxy.observing import Observing, Watch
 from idemproxy.ownership import Ownership
 from idemproxy.probing import Prober
 from idemproxy.proxy.incoming import Incoming
 from idemproxy.proxy.outcome import Patience
 from idemproxy.proxy.upstream import Upstream
+from idemproxy.shadows import Shadows
 from idemproxy.stores.base import Store
 from idemproxy.stores.circuit import Circuit
 from idemproxy.waiters import Waiters
@@ -86,16 +88,19 @@ class Process:
         return Forwarding(cast("Upstream", upstream), HOP, self._patience, "")
 
     def _gateway_of(self, forwarding: Forwarding) -> Gateway:
+        rules, identifier, metrics = (self._rule,), Identifier("shop"), _metrics()
+        watch = Watch(Shadows(self._store, lambda: self._world.chance.randbytes(16)), self.loop.clock, metrics)
         return Gateway(
-            (self._rule,),
-            Identifier("shop"),
+            rules,
+            identifier,
             "",
             forwarding,
             self.ownership,
             self._waiters,
             self._probers[-1],
+            Observing(rules, identifier, forwarding, watch),
             self.loop.clock,
-            _metrics(),
+            metrics,
         )
 
     @property

@@ -37,6 +37,12 @@ ARROWS: dict[str, frozenset[str]] = {
     "identifying": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding", "given"}),
     "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
+    "shadows": frozenset({"idempotency", "stores", "execution", "identifying"}),
+    "overhearing": frozenset({"idempotency", "http1", "proxy", "clocks", "execution"}),
+    "observing": frozenset(
+        {"idempotency", "http1", "proxy", "clocks", "observe"}
+        | {"execution", "forwarding", "identifying", "overhearing", "shadows"}
+    ),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),
     "owner": frozenset(
         {"idempotency", "stores", "clocks", "execution", "forwarding", "lease", "observe", "outcomes", "tee"}
@@ -49,6 +55,7 @@ ARROWS: dict[str, frozenset[str]] = {
             "forwarding",
             "given",
             "identifying",
+            "observing",
             "owner",
             "ownership",
             "outcomes",
@@ -65,7 +72,19 @@ ARROWS: dict[str, frozenset[str]] = {
     "runtime": frozenset(
         {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
         | {"records", "startup"}
-        | {"execution", "forwarding", "gateway", "identifying", "ownership", "outcomes", "probing", "tee", "waiters"}
+        | {
+            "execution",
+            "forwarding",
+            "gateway",
+            "identifying",
+            "observing",
+            "ownership",
+            "outcomes",
+            "probing",
+            "shadows",
+            "tee",
+            "waiters",
+        }
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
     "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
@@ -81,7 +100,7 @@ COMPUTING = frozenset({"msgspec"})
 IMPURE = frozenset(
     {"asyncio", "time", "random", "secrets", "socket", "ssl", "select", "datetime", "os", "uuid", "threading"}
 )
-LOGGERS = frozenset({"gateway", "lease", "owner", "ownership", "runtime", "observe"})
+LOGGERS = frozenset({"gateway", "lease", "observing", "owner", "ownership", "runtime", "observe"})
 NAMELESS = frozenset({"utils", "util", "helpers", "helper", "common", "misc"})
 MOST_LINES = 450
 

@@ -164,6 +164,7 @@ ACCEPTED = [
     rule_text("scope: ['literal:', {header: X, pattern: '(a)'}]"),
     rule_text("release_statuses: [4xx, 500, '${A}']").replace("'${A}'", "409"),
     rule_text("attempt_header: X-A"),
+    rule_text("mode: observe"),
     rule_text("problem_status: {key-in-flight: 503}"),
     f"{UPSTREAM}upstream_timeouts: {{idle: 0}}\n",
     f"{UPSTREAM}admin: unix:/a\n",
@@ -216,7 +217,7 @@ REJECTED = [
     rule_text("problem_status: {nope: 503}"),
     rule_text("problem_status: {key-in-flight: 200}"),
     rule_text("retry: {attempts: 0}"),
-    rule_text("mode: observe"),
+    rule_text("mode: watch"),
     rule_text("scope: [X]"),
 ]
 
@@ -253,7 +254,6 @@ def test_settings_at_the_top_that_come_later_are_known(line: str) -> None:
     [
         "key: {retry_marker: {header: a}}",
         "scope: ['jwt:sub']",
-        "mode: observe",
         "preset: github",
         "reauthorize: {path: /}",
         "cors: {origins: []}",
