@@ -86,8 +86,11 @@ ARROWS: dict[str, frozenset[str]] = {
             "waiters",
         }
     ),
+    "reporting": frozenset({"idempotency"}),
+    "advising": frozenset({"idempotency", "reporting"}),
+    "cli_report": frozenset({"reporting", "advising"}),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
-    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
+    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "cli_report", "demo"}),
     "demo": frozenset(),
     "__init__": frozenset(),
     "__main__": frozenset({"cli"}),
