@@ -214,15 +214,15 @@ class Observing:
             match asked:
                 case Identified(operation, age):
                     told.fields.setdefault("key", "derived")
-                    self._suspect(told, heard, rule, operation.body, operation)
+                    self._suspect(told, heard, rule, operation)
                     await self._meet(told, heard, operation, age)
                 case Unnamed():
                     told.judgement = Judgement(Would.PASS_ON, "no_key")
-                    await self._suspect_unnamed(told, heard, rule)
+                    self._suspect(told, heard, rule, None)
                 case Refuse(problem):
                     told.judgement = _refused(problem.slug)
                     if problem.slug is Slug.KEY_MISSING:
-                        await self._suspect_unnamed(told, heard, rule)
+                        self._suspect(told, heard, rule, None)
                 case other:
                     assert_never(other)
         told.fields.setdefault("key", "none")
@@ -232,7 +232,9 @@ class Observing:
         rule, head = operation.rule, operation.head
         shadow = self._watch.shadows.of(operation, max(rule.lease, self._limit))
         told.fields["id"] = short_id(shadow.record_id)
-        parts = observation.components(rule.fingerprint, head.method, head.target, head.fields, Content(operation.body))
+        parts = observation.components(
+            rule.fingerprint, head.method, head.target, head.fields, Content(operation.body), heard.digest
+        )
         try:
             met = await self._watch.meet(shadow, heard, operation, age)
         except StoreError as error:
@@ -254,18 +256,13 @@ class Observing:
             case other:
                 assert_never(other)
 
-    # ------------------------------------------------------------------------------------------------------ suspected duplicates
-
-    async def _suspect_unnamed(self, told: _Told, heard: Overheard, rule: Rule) -> None:
-        try:
-            self._suspect(told, heard, rule, await heard.body(rule.max_request_body), None)
-        except (BodyTooLarge, NotHeard):
+    def _suspect(self, told: _Told, heard: Overheard, rule: Rule, operation: Operation | None) -> None:
+        """Whether the request repeats another though no key says so. One whose body did not pass whole is not compared."""
+        if not heard.whole:
             return
-
-    def _suspect(self, told: _Told, heard: Overheard, rule: Rule, body: bytes, operation: Operation | None) -> None:
         head = heard.head
         scope = scope_values(rule, head.fields, head.target, heard.certificate)
-        same = observation.same_bytes(rule.name, scope, head.method, head.target, head.fields, body)
+        same = observation.same_bytes(rule.name, scope, head.method, head.target, heard.digest)
         named = None if operation is None else operation.record_id
         told.suspected = self._watch.recent.suspected(same, named, self._watch.clock())
         if told.suspected is not None:

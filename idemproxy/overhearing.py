@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import assert_never
@@ -74,6 +75,7 @@ class Overheard:
         self._began = self._until = clock()
         self._body = _Body.PASSING
         self._pieces: list[bytes] = []
+        self._digest = hashlib.sha256()
         self._size = 0
         self._held = 0
         self._answer_size = 0
@@ -94,6 +96,7 @@ class Overheard:
             self._room.free -= len(piece)
             self._held += len(piece)
             self._pieces.append(piece)
+            self._digest.update(piece)
             if self.head.framing == Length(self._size):
                 self._settle(_Body.WHOLE)
 
@@ -136,8 +139,13 @@ class Overheard:
 
     # ------------------------------------------------------------------------------------------------------- what is asked for
 
+    @property
+    def whole(self) -> bool:
+        """The request's body has passed, and was kept."""
+        return self._body is _Body.WHOLE
+
     async def body(self, limit: int) -> bytes:
-        """The whole body, once. Raises BodyTooLarge, NotHeard."""
+        """The whole body. Raises BodyTooLarge, NotHeard."""
         match self._body:
             case _Body.WHOLE if self._size <= limit:
                 return b"".join(self._pieces)
@@ -149,6 +157,11 @@ class Overheard:
                 raise NotHeard(Unjudged.CUT_BODY)
             case other:
                 assert_never(other)
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of a whole body: made piece by piece, so that a large one holds nobody up for long."""
+        return self._digest.digest()
 
     def accept(self) -> None:
         """The client's expectation goes to the upstream as it came."""

@@ -179,31 +179,40 @@ WINDOW: Final = 10.0
 MOST_RECENT: Final = 10_000
 """Requests, and operations, that a process remembers for that."""
 
-_BYTES: Final = Recipe(headers=(), body=BodyRecipe.RAW)
 
-
-def same_bytes(
-    rule: str, scope: tuple[bytes | None, ...], method: bytes, target: bytes, fields: Fields, body: bytes
-) -> bytes:
-    """Equal for requests of one caller with the same method, path, query and body."""
+def same_bytes(rule: str, scope: tuple[bytes | None, ...], method: bytes, target: bytes, body: bytes) -> bytes:
+    """Equal for requests of one caller with the same method, path, query and body; `body` is the SHA-256 of that."""
     parts = [b"absent" if value is None else framed(b"present", value) for value in scope]
-    of = fingerprint(_BYTES, method, target, fields, Content(body))
-    return hashlib.sha256(framed(rule.encode(), framed(*parts), of)).digest()
+    _, path, query = split_target(target)
+    return hashlib.sha256(framed(rule.encode(), framed(*parts), method, path, _query(query), body)).digest()
 
 
-def components(recipe: Recipe, method: bytes, target: bytes, fields: Fields, content: Content) -> dict[str, bytes]:
-    """Digests of what a fingerprint is made of, by name: nothing of what they hold can be read from them."""
+def components(
+    recipe: Recipe, method: bytes, target: bytes, fields: Fields, content: Content, body: bytes
+) -> dict[str, bytes]:
+    """Digests of what a fingerprint is made of, by name: nothing of what they hold can be read from them. `body` is the SHA-256 of the
+    content's body as it was sent."""
     _, path, query = split_target(target)
     found = {"method": _short(method), "path": _short(path)}
     if recipe.query:
-        found["query"] = _short(b"absent" if query is None else framed(query))
+        found["query"] = _short(_query(query))
     for name in recipe.headers:
         found[f"header:{name.decode('ascii')}"] = _short(framed(*values(fields, name)))
-    if recipe.body is not BodyRecipe.NONE:
-        # `multipart` is read by its media type, which counts in its own place
-        body = Recipe(headers=(), query=False, body=recipe.body, ignore=recipe.ignore)
-        found["body"] = fingerprint(body, b"", b"/", fields, content)[:8]
+    match recipe.body:
+        case BodyRecipe.NONE:
+            pass
+        case BodyRecipe.RAW:
+            found["body"] = body[:8]
+        case BodyRecipe.JSON | BodyRecipe.FORM | BodyRecipe.MULTIPART:
+            alone = Recipe(headers=(), query=False, body=recipe.body, ignore=recipe.ignore)
+            found["body"] = fingerprint(alone, b"", b"/", fields, content)[:8]
+        case other:
+            assert_never(other)
     return found
+
+
+def _query(query: bytes | None) -> bytes:
+    return b"absent" if query is None else framed(query)
 
 
 def _short(value: bytes) -> bytes:
