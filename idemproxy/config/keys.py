@@ -58,6 +58,15 @@ NATURAL: Final = Field(
 FIRST_SENT: Final = Field(
     "first_sent", header_name(), "The header that says when the request was first sent, which bears the key's age."
 )
+BATCHES: Final = Field(
+    "batches",
+    Listing(
+        Words(values.media_type, values.MEDIA_TYPE, {"pattern": r"^[^/;\s]+/[^/;\s]+$", "maxLength": 255}),
+        "media types",
+    ),
+    "Content types of bodies that hold several operations: where a natural key is to name one of them, they are refused.",
+    [],
+)
 SKEW: Final = Field("max_clock_skew", duration("1ms", "24h", "5m"), "How far clients' clocks may be off.", "5m")
 
 
@@ -230,7 +239,7 @@ def warn_keys(rule: Rule) -> list[str]:
         said.append(
             "key.from has client_ip: callers behind one address are one, and a caller that changes its address is another"
         )
-    if rule.ttl > LONG and any(each <= {Source.BODY, Source.CLIENT_IP} for each in sources):
+    if rule.ttl > LONG and any(each - {Source.TARGET} <= {Source.BODY, Source.CLIENT_IP} for each in sources):
         said.append(
             "key.from is the body alone, and ttl is longer than 10 minutes: a request that is sent twice on purpose runs once"
         )
