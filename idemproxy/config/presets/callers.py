@@ -68,19 +68,25 @@ CALLERS: Final[Mapping[str, Preset]] = {
     ),
     "aws": Preset(
         "AWS SDKs: the client token that they fill in, else the id that they give to a call and all its attempts.",
-        "AWS General Reference, Signature Version 4; smithy idempotencyToken trait; botocore 1.44",
+        "The service models in botocore 1.44 (idempotencyToken); AWS Signature Version 4",
         {
             "key": {
                 "from": [
                     "{header:X-Amz-Client-Token}",
+                    "{header:X-Amzn-Client-Token}",
                     "{json:/clientToken}",
                     "{json:/ClientToken}",
+                    "{json:/clientRequestToken}",
                     "{json:/ClientRequestToken}",
+                    "{json:/IdempotencyToken}",
+                    "{query:clientToken}",
+                    "{query:ClientRequestToken}",
                     "{form:ClientToken}",
                     "{form:ClientRequestToken}",
                     "{header:amz-sdk-invocation-id}",
                 ]
             },
+            "fingerprint": {"headers": ["Content-Type", "X-Amz-Target"]},
             # Signature and date differ in each attempt, the access key does not.
             "scope": [{"header": "Authorization", "pattern": "Credential=([^/, ]+)/"}],
             "guarantee": "at_most_once",
