@@ -67,7 +67,7 @@ def test_scopes() -> None:
     [
         (
             "key: {from: '{xml:a}'}",
-            "a part's source is none of header, query, path, cookie, json, form, body, client_ip",
+            "a part's source is none of header, query, path, cookie, json, form, body, client_ip, target",
         ),
         ("key: {from: '{json:/a|upper}'}", "a part's filter is none of lower, trim, sha256"),
         ("key: {from: '{json:a}'}", "a JSON pointer begins with /"),
