@@ -14,6 +14,7 @@ from idemproxy.config.checks import (
     warn_shadowed,
 )
 from idemproxy.config.faults import Faults, shown
+from idemproxy.config.keys import retry_marker
 from idemproxy.config.layers import merged_rule, preset_alone
 from idemproxy.config.model import TOP, KeyForm
 from idemproxy.config.policies import ProbeSetting
@@ -222,8 +223,9 @@ def _key(found: Found) -> KeySource:
     form = found.need("format", KeyForm)
     natural = found.get("from", tuple) or ()
     by = found.get("first_sent", bytes) or form.birth
+    marker = retry_marker(found)
     return KeySource(
-        headers=() if natural and found.written("header") is None else found.need("header", tuple),
+        headers=() if (natural or marker) and found.written("header") is None else found.need("header", tuple),
         required=found.need("required", bool),
         form=form.name,
         pattern=form.pattern,
@@ -231,6 +233,7 @@ def _key(found: Found) -> KeySource:
         natural=natural,
         age=None if by is None else KeyAge(by, found.need("max_clock_skew", int)),
         batches=frozenset(found.need("batches", tuple)),
+        marker=marker,
     )
 
 

@@ -7,7 +7,17 @@ import re
 from dataclasses import dataclass
 
 from idemproxy.config import values
-from idemproxy.config.keys import BATCHES, FIRST_SENT, IGNORED, NATURAL, SCOPE_PART, SKEW, header_name, regex_field
+from idemproxy.config.keys import (
+    BATCHES,
+    FIRST_SENT,
+    IGNORED,
+    MARKER,
+    NATURAL,
+    SCOPE_PART,
+    SKEW,
+    header_name,
+    regex_field,
+)
 from idemproxy.config.kinds import (
     SUBSTITUTED,
     Flag,
@@ -107,6 +117,7 @@ KEY = Table(
         FIRST_SENT,
         SKEW,
         BATCHES,
+        MARKER,
     ),
 )
 
