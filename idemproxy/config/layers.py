@@ -14,7 +14,7 @@ from idemproxy.config.tree import natural
 
 _BY_GUARANTEE: Final = frozenset({"on_unknown", "on_store_failure", "release_statuses"})
 """What a guarantee sets where it is not written."""
-_WHERE_THE_KEY_IS: Final = frozenset({"header", "from", "first_sent"})
+_WHERE_THE_KEY_IS: Final = frozenset({"header", "from", "first_sent", "retry_marker"})
 
 _PRESET: Final = RULE.shared()
 

@@ -262,3 +262,49 @@ async def test_the_stripe_sdk_retries_a_conflict_and_is_executed(tmp_path: Path)
         charge = await asyncio.to_thread(client.v1.charges.create, {"amount": 5, "currency": "eur"})
         assert charge.id == "ch_1"
         assert len(product.api.requests) == 2
+
+
+# ---------------------------------------------------------------------------------------------------- completions, which bear no key
+
+
+def completion(name: str, attempt: int, body: bytes = b'{"messages":[]}', who: str = "me", key: str = "") -> bytes:
+    """As openai 3.57 and anthropic 2.14 send it."""
+    credential = f"Authorization: Bearer {who}" if name == "openai" else f"X-Api-Key: {who}"
+    keyed = (f"Idempotency-Key: {key}",) if key else ()
+    counted = (f"x-stainless-retry-count: {attempt}", "x-stainless-read-timeout: 600")
+    return sent(body, credential, *counted, *keyed, target="/v1/messages")
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+async def test_a_completion_is_begun_once_whatever_its_sdk_retries(name: str, tmp_path: Path) -> None:
+    async with serving(sqlite(tmp_path), rules=rules(name)) as product:
+        assert await statuses(product, *(completion(name, number) for number in (0, 1, 2))) == [NEW, AGAIN, AGAIN]
+        assert await statuses(product, completion(name, 0)) == [NEW], "the same prompt on purpose"
+        assert await statuses(product, completion(name, 1, who="you")) == [NEW], "another caller"
+        keyed = [completion(name, number, key="k") for number in (0, 0, 1)]
+        assert await statuses(product, *keyed) == [NEW, AGAIN, AGAIN], "a key of the caller's own"
+        without = sent(b"{}", target="/v1/messages")
+        assert await statuses(product, without, without) == [NEW, NEW]
+
+
+@pytest.mark.parametrize("status", [402, 408, 409, 429, 500, 503, 529])
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+async def test_a_completion_that_failed_is_begun_again_by_the_retry(name: str, status: int, tmp_path: Path) -> None:
+    async def failing(exchange: Exchange) -> None:
+        await exchange.send(answering(status))
+
+    async with serving(sqlite(tmp_path), rules=rules(name)) as product:
+        accepting, product.api.respond = product.api.respond, failing
+        assert await statuses(product, completion(name, 0)) == [(status, False)]
+        product.api.respond = accepting
+        assert await statuses(product, completion(name, 1), completion(name, 2)) == [NEW, AGAIN]
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+async def test_a_completion_that_was_refused_is_refused_again(name: str, tmp_path: Path) -> None:
+    async def refusing(exchange: Exchange) -> None:
+        await exchange.send(answering(400))
+
+    async with serving(sqlite(tmp_path), rules=rules(name)) as product:
+        product.api.respond = refusing
+        assert await statuses(product, completion(name, 0), completion(name, 1)) == [(400, False), (400, True)]

@@ -10,6 +10,29 @@ from idemproxy.config.presets.preset import Preset
 _NOT_EXECUTED: Final = [401, 407, 421, 425, 428, 429]
 """Without 402, which is a declined card at payment APIs: the operation's outcome."""
 
+
+def _completions(about: str, source: str, scope: list[str], largest: str) -> Preset:
+    """For SDKs made by Stainless: each of up to three attempts may take ten minutes, and two pauses two minutes."""
+    return Preset(
+        about,
+        source,
+        {
+            "key": {
+                "header": ["Idempotency-Key"],
+                "retry_marker": {"header": "x-stainless-retry-count", "window": "30m"},
+            },
+            "scope": scope,
+            "guarantee": "at_most_once",
+            # These SDKs send the same again after each of them: there is no completion in such an answer.
+            "release_statuses": [*_NOT_EXECUTED, 402, 408, 409, "5xx"],
+            "unknown_statuses": [],
+            "in_flight": "wait",
+            "wait_timeout": "10m",
+            "max_request_body": largest,
+        },
+    )
+
+
 CALLERS: Final[Mapping[str, Preset]] = {
     "stripe": Preset(
         "Clients of Stripe's API and of those built like it.",
@@ -65,6 +88,18 @@ CALLERS: Final[Mapping[str, Preset]] = {
             "wait_timeout": "30s",
             "ttl": "31d",
         },
+    ),
+    "openai": _completions(
+        "OpenAI's SDKs, which send no key, and clients of APIs like OpenAI's.",
+        "openai 3.57 (retries, timeouts, x-stainless-retry-count); OpenAI API reference, Authentication and Error codes",
+        ["header:Authorization", "header:api-key", "header:OpenAI-Organization", "header:OpenAI-Project"],
+        "64MiB",
+    ),
+    "anthropic": _completions(
+        "Anthropic's SDKs, which send no key.",
+        "anthropic 2.14 (retries, timeouts, x-stainless-retry-count); Claude API reference, Errors",
+        ["header:X-API-Key", "header:Authorization"],
+        "32MiB",
     ),
     "aws": Preset(
         "AWS SDKs: the client token that they fill in, else the id that they give to a call and all its attempts.",

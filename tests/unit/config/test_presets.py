@@ -32,7 +32,7 @@ from idemproxy.idempotency.routes import (
 from tests.unit.config.texts import UPSTREAM, problem, problems, rule_problem, rule_text, settings
 
 CONTRACT = {
-    *("stripe", "square", "paypal", "adyen", "aws", "azure", "google"),
+    *("stripe", "square", "paypal", "adyen", "openai", "anthropic", "aws", "azure", "google"),
     *("standard-webhooks", "svix", "stripe-events", "github", "shopify", "slack", "twilio", "cloudevents"),
     *("aws-sns", "google-pubsub"),
 }
@@ -190,10 +190,10 @@ def test_a_rules_own_settings_go_before_its_presets_and_those_before_defaults() 
 
 
 def test_defaults_do_not_say_where_a_presets_key_is_but_how_it_looks() -> None:
-    defaults = "{key: {header: X-Key, from: '{body}', first_sent: X-Time, required: true, max_length: 99}}"
+    defaults = "{key: {header: X-Key, from: '{body}', first_sent: X-Time, required: true, max_length: 99, retry_marker: {header: X-N}}}"
     stripe = of("stripe", defaults=defaults).key
     assert stripe.headers == (b"idempotency-key",)
-    assert (stripe.natural, stripe.age) == ((), None)
+    assert (stripe.natural, stripe.age, stripe.marker) == ((), None, None)
     assert (stripe.required, stripe.max_length) == (True, 99)
     square = of("square", defaults=defaults).key
     assert square.headers == ()
@@ -304,3 +304,20 @@ def test_what_the_rule_chose_itself_is_warned_of() -> None:
     assert "a scope's pattern with a natural key is weak" in said
     (said,) = settings(rule_text("preset: stripe\nwait_timeout: 2m")).warnings
     assert "longer than a minute" in said
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_the_window_covers_every_attempt_of_an_sdk(name: str) -> None:
+    """Two attempts that time out after ten minutes each, and two pauses that an answer makes two minutes long."""
+    rule = of(name)
+    assert rule.key.headers == (b"idempotency-key",)
+    assert rule.key.marker is not None
+    assert rule.key.marker.window >= 2 * (600_000 + 120_000)
+    assert rule.ttl >= rule.key.marker.window
+    assert rule.wait_timeout == 600_000
+
+
+def test_a_window_of_the_rule_goes_before_its_presets() -> None:
+    marker = of("openai", "key: {retry_marker: {header: x-stainless-retry-count, window: 5m}}").key.marker
+    assert marker is not None
+    assert marker.window == 300_000
