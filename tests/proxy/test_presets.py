@@ -185,13 +185,6 @@ async def test_a_rule_can_let_batches_pass(tmp_path: Path) -> None:
         assert product.api.requests[0].body == BATCH
 
 
-async def test_a_batchs_content_type_is_not_taken_away_by_connection(tmp_path: Path) -> None:
-    async with serving(sqlite(tmp_path), rules=rules("cloudevents")) as product:
-        batch = sent(BATCH, "Connection: content-type", kind="application/cloudevents-batch+json")
-        assert (await product.ask(batch)).status == 400
-        assert not product.api.requests
-
-
 async def test_a_forged_delivery_is_refused(tmp_path: Path) -> None:
     sender = SENDERS["github"][""]
     async with serving(sqlite(tmp_path), rules=rules("github", "another secret")) as product:

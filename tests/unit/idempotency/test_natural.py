@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.identity import Key, read_key
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
-from idemproxy.idempotency.routes import KeySource, Match, Rule, own_fields
+from idemproxy.idempotency.routes import KeySource, Match, Recipe, Rule, own_fields
 from idemproxy.idempotency.template import Asked, BadTemplate, Source, parse_template
 from tests.unit.idempotency.examples import calmly
 
@@ -111,7 +111,7 @@ BATCHES = KeySource(headers=(), natural=rule("{header:a}").key.natural, batches=
 
 @pytest.mark.parametrize("kind", [b"multipart/mixed", b"Multipart/Mixed ;boundary=x", b"multipart/mixed;"])
 def test_a_batch_has_no_derived_key_even_where_a_template_could_be_filled(kind: bytes) -> None:
-    by = Rule("b", Match(frozenset(), "/"), BATCHES)
+    by = Rule("b", Match(frozenset(), "/"), BATCHES, fingerprint=Recipe(headers=()))
     found = derive(by, asked(b"/", (b"A", b"1"), (b"Content-Type", kind)))
     assert isinstance(found, Ambiguous)
     assert "Batches (multipart/mixed) are not supported here" in found.detail
