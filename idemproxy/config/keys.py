@@ -76,7 +76,7 @@ MARKER: Final = Field(
     Table(
         "rule.key.retry_marker",
         (
-            Field("header", header_name(values.key_header), "The header that numbers attempts from 0.", required=True),
+            Field("header", header_name(values.key_header), "The header that numbers attempts from 0."),
             Field(
                 "window", duration("1s", "24h", "10m"), "How long after its beginning an operation has retries.", "10m"
             ),
@@ -182,6 +182,10 @@ def natural_headers(rule: Found) -> list[bytes]:
 
 def check_keys(rule: Found, top: Found, faults: Faults) -> None:
     """Parts of a path that the rule's path has not, and ignored parts of a body that is not read so."""
+    marker = rule.inner("key").inner("retry_marker")
+    window = marker.written("window")
+    if window and window.place and "header" not in marker.items:
+        faults.add(window.place, window.path, "is nothing without header", "write the header that numbers attempts")
     named = set(re.findall(r"\{([^{}]+)\}", rule.inner("match").get("path", str) or ""))
     right = "name a {segment} of match.path"
     item = rule.inner("key").written("from")
