@@ -145,6 +145,7 @@ class Observing:
     """Requests under the rules of one configuration that only observe."""
 
     def __init__(self, rules: tuple[Rule, ...], identifier: Identifier, forwarding: Forwarding, watch: Watch) -> None:
+        """`identifier` is of a namespace of its own."""
         self._identifier = identifier
         self._forwarding = forwarding
         self._watch = watch
@@ -210,11 +211,14 @@ class Observing:
             told.judgement = _refused(Slug.REQUEST_TOO_LARGE)
         except NotHeard as missing:
             told.judgement = _not_judged(missing.why)
+        except StoreError as error:
+            self._watch.store_failed(rule, error)
+            told.judgement = _without_store(rule)
         else:
             match asked:
                 case Identified(operation, age):
-                    told.fields.setdefault("key", "derived")
-                    self._suspect(told, heard, rule, operation)
+                    if told.fields.setdefault("key", "derived") == "sent":
+                        self._suspect(told, heard, rule, operation)
                     await self._meet(told, heard, operation, age)
                 case Unnamed():
                     told.judgement = Judgement(Would.PASS_ON, "no_key")

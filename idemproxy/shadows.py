@@ -1,4 +1,4 @@
-"""Shadows: what the store would hold if a rule that only observes were enforced. They are records under ids of their own, with an
+"""Shadows: what the store would hold if a rule that only observes were enforced. They are records in a namespace of their own, with an
 answer that is nothing but its status, made and ended by the store's own commands and judged by the decision table itself."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import assert_never
 
 from idemproxy.execution import Operation
 from idemproxy.idempotency.age import Age
-from idemproxy.idempotency.observation import Judgement, Unjudged, Would, judgement, shadow_id, shadow_rule
+from idemproxy.idempotency.observation import Judgement, Unjudged, Would, judgement, shadow_rule
 from idemproxy.idempotency.operation import (
     Complete,
     Free,
@@ -75,7 +75,7 @@ class Shadows:
 
     def of(self, operation: Operation, lease: int) -> Shadow:
         """The operation's."""
-        return Shadow(shadow_id(operation.record_id), self._tokens(), lease, operation.rule)
+        return Shadow(operation.record_id, self._tokens(), lease, operation.rule)
 
     async def meet(self, shadow: Shadow, operation: Operation, age: Age) -> Owned | Met:
         """Claim it, or learn what enforcing would have done about whoever has. Raises StoreError."""

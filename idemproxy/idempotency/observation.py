@@ -115,9 +115,9 @@ LEFT: Final = Complete(Answer(499, b"", b""))
 is what nginx logs of such a request."""
 
 
-def shadow_id(record_id: str) -> str:
-    """Under which id an observed operation is remembered: none that enforcing the rule finds."""
-    return hashlib.sha256(framed(b"idemproxy observed id 1", bytes.fromhex(record_id))).hexdigest()
+def shadow_namespace(name: str) -> str:
+    """Within which observed operations are told apart: no product has a namespace like this, so that enforcing finds none of them."""
+    return f"{name} (observed)"
 
 
 def shadow_rule(name: str) -> str:

@@ -13,6 +13,7 @@ from idemproxy.config.settings import Settings, TcpAddress, UnixAddress
 from idemproxy.execution import Execution
 from idemproxy.forwarding import Forwarding, Hop
 from idemproxy.gateway import Gateway
+from idemproxy.idempotency.observation import shadow_namespace
 from idemproxy.idempotency.record import TOKEN_BYTES
 from idemproxy.identifying import Identifier
 from idemproxy.observe.metrics import Metrics
@@ -85,16 +86,16 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
     else:
         ownership = before.ownership.forwarding_by(forward)
     prober = Prober(forwarding, shared.store)
-    identifier = Identifier(settings.namespace)
+    observed = Identifier(shadow_namespace(settings.namespace), shared.store, _token)
     gateway = Gateway(
         settings.rules,
-        identifier,
+        Identifier(settings.namespace, shared.store, _token),
         settings.docs_url,
         forwarding,
         ownership,
         shared.waiters,
         prober,
-        Observing(settings.rules, identifier, forwarding, shared.watch),
+        Observing(settings.rules, observed, forwarding, shared.watch),
         CLOCK,
         shared.metrics,
     )

@@ -88,8 +88,9 @@ class Process:
         return Forwarding(cast("Upstream", upstream), HOP, self._patience, "")
 
     def _gateway_of(self, forwarding: Forwarding) -> Gateway:
-        rules, identifier, metrics = (self._rule,), Identifier("shop"), _metrics()
-        watch = Watch(Shadows(self._store, lambda: self._world.chance.randbytes(16)), self.loop.clock, metrics)
+        rules, metrics, tokens = (self._rule,), _metrics(), self.ownership.tokens
+        identifier = Identifier("shop", self._store, tokens)
+        watch = Watch(Shadows(self._store, tokens), self.loop.clock, metrics)
         return Gateway(
             rules,
             identifier,

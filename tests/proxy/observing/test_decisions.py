@@ -340,3 +340,35 @@ async def test_enforcing_later_finds_no_shadow(store_url: str) -> None:
         reply = await product.ask(post("k1"))
         assert reply.values(b"idempotent-replayed") == []
         assert len(product.api.requests) == 1
+
+
+# ----------------------------------------------------------------------------------------------------------- retry markers
+
+MARKED = OBSERVE + "    key: {retry_marker: {header: x-attempt, window: 1m}}\n"
+
+
+def attempt(number: int) -> bytes:
+    return post(None, b"the same prompt", more=f"X-Attempt: {number}\r\n")
+
+
+async def test_a_retry_that_is_marked_joins_what_it_repeats(store_url: str) -> None:
+    async with stored(store_url) as store, watching(store, rules=MARKED) as watched:
+        for count, number in enumerate((0, 1, 0), 1):
+            await watched.product.ask(attempt(number))
+            await watched.lines(count)
+        lines = watched.now()
+        assert [line["decision"] for line in lines] == ["would_execute", "would_replay", "would_execute"]
+        assert {line["key"] for line in lines} == {"derived"}
+        assert [line.get("suspected") for line in lines] == [None] * 3, "the same twice on purpose"
+
+
+async def test_a_store_that_cannot_name_the_newest_operation_fails_nothing() -> None:
+    async def fails(command: str) -> None:
+        raise StoreAmbiguous("no reply")
+
+    store = memory()
+    store.before = fails
+    async with watching(store, rules=MARKED) as watched:
+        assert (await watched.product.ask(attempt(0))).status == 201
+        (line,) = await watched.lines(1)
+        assert told(line) == ("would_refuse", "store-unavailable")

@@ -18,19 +18,10 @@ from idemproxy.idempotency.observation import (
     components,
     form_of,
     same_bytes,
-    shadow_id,
-    shadow_rule,
 )
 from idemproxy.idempotency.routes import BodyRecipe, Ignored, Recipe, Within
 
-ID = "ab" * 32
 ONE, OTHER = b"1" * 32, b"2" * 32
-
-
-def test_a_shadow_has_an_id_and_a_rule_of_its_own() -> None:
-    assert len(shadow_id(ID)) == 64
-    assert shadow_id(ID) not in (ID, shadow_id("cd" * 32))
-    assert shadow_rule("charges") == "charges (observed)"
 
 
 def test_a_client_is_named_without_what_it_sent() -> None:
