@@ -11,7 +11,6 @@ from typing import assert_never
 from idemproxy.clocks import Clock
 from idemproxy.errors import IdemproxyError
 from idemproxy.execution import CUT, REASONS
-from idemproxy.http1.heads import Length
 from idemproxy.idempotency.messages import Answer, Fields
 from idemproxy.idempotency.observation import LEFT, Unjudged
 from idemproxy.idempotency.operation import Free, LeaveUnknown, Transition, answered, broken
@@ -97,8 +96,6 @@ class Overheard:
             self._held += len(piece)
             self._pieces.append(piece)
             self._digest.update(piece)
-            if self.head.framing == Length(self._size):
-                self._settle(_Body.WHOLE)
 
     def request_whole(self) -> None:
         """What is asked for can be told."""

@@ -12,6 +12,7 @@ from idemproxy.errors import StoreAmbiguous
 from idemproxy.idempotency.record import State
 from tests.proxy.observing.watching import OBSERVE, memory, stored, told, watching
 from tests.proxy.product import CREATED, RULE, Api, Exchange, post, serving
+from tests.proxy.scripted import Scripted, answering
 from tests.proxy.test_verify import delivery
 from tests.proxy.wire import eventually
 
@@ -186,6 +187,72 @@ async def test_an_answer_that_never_came_leaves_the_outcome_unknown() -> None:
         assert told(second) == ("would_refuse", "outcome-unknown")
 
 
+async def test_an_answer_that_breaks_leaves_the_outcome_unknown() -> None:
+    async def cut(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\ncut")
+        exchange.close()
+
+    async with watching(memory()) as watched, await watched.product.connect() as wire:
+        watched.product.api.respond = cut
+        await wire.send(post("k1"))
+        await wire.until_gone()
+        (line,) = await watched.lines(1)
+        assert told(line) == ("would_execute", "unknown")
+        assert line["status"] == 201
+
+
+async def test_what_was_never_sent_is_free_again() -> None:
+    async with Scripted() as upstream:
+        port = upstream.port
+    async with watching(memory(), port=port) as watched:
+        for _ in range(2):
+            assert (await watched.product.ask(post("k1"))).status == 502
+        assert [told(line) for line in await watched.lines(2)] == [("would_execute", "released")] * 2
+
+
+async def test_an_unknown_outcome_that_is_retried_has_the_retrys_outcome() -> None:
+    rules = OBSERVE + "    unknown_statuses: [502]\n    guarantee: at_least_once\n"
+    async with watching(memory(), rules=rules) as watched:
+        for status in (b"502", b"201", b"201"):
+            answer = b"HTTP/1.1 %b X\r\nContent-Length: 0\r\n\r\n" % status
+            watched.product.api.respond = lambda exchange, answer=answer: exchange.send(answer)  # type: ignore[misc]
+            await watched.product.ask(post("k1"))
+        assert [told(line) for line in await watched.lines(3)] == [
+            ("would_execute", "unknown"),
+            ("would_execute", "completed"),
+            ("would_replay", "completed"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ((b"5\r\nabcde\r\n", b"0\r\n\r\n"), ("would_execute", "completed")),
+        ((b"5\r\nabcde\r\n", b"5\r\nabcde\r\n", b"0\r\n\r\n"), ("would_refuse", "request-too-large")),
+    ],
+    ids=["within the limit", "beyond it"],
+)
+async def test_a_body_without_a_length_is_judged_as_it_passes(
+    chunks: tuple[bytes, ...], expected: tuple[str, str]
+) -> None:
+    head = b"POST /v1/charges HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with Scripted(answering(CREATED)) as upstream:
+        rules = OBSERVE + "    max_request_body: 8\n"
+        async with (
+            watching(memory(), port=upstream.port, rules=rules) as watched,
+            await watched.product.connect() as wire,
+        ):
+            passed = len(head)
+            await wire.send(head)
+            for piece in chunks:
+                # the next one is sent once this one is through: nothing is held back until the end
+                await wire.send(piece)
+                await upstream.got(passed := passed + len(piece))
+            assert (await wire.answer(b"POST")).status == 201
+            (line,) = await watched.lines(1)
+            assert told(line) == expected
+
+
 async def test_a_client_that_goes_away_and_comes_back_would_get_what_was_recorded() -> None:
     """Enforced, the execution would have gone on without it."""
     held = Held()
@@ -290,6 +357,30 @@ async def test_a_store_that_fails_is_told_once_and_fails_nothing() -> None:
                 assert (await watched.product.ask(post("k1"))).status == 201
             assert [told(line) for line in await watched.lines(3)] == [expected] * 3
             assert len(watched.warnings()) == 1
+
+
+async def test_a_drain_writes_what_became_of_the_last_requests() -> None:
+    held = asyncio.Event()
+    asked: list[str] = []
+
+    async def slow(command: str) -> None:
+        asked.append(command)
+        if command == "complete":
+            await held.wait()
+
+    store = memory()
+    store.before = slow
+    async with watching(store) as watched:
+        await watched.product.ask(post("k1"))
+        await eventually(lambda: "complete" in asked, "the shadow's end")
+        draining = asyncio.ensure_future(watched.product.service.drain(asyncio.get_running_loop().create_future()))
+        done, _ = await asyncio.wait([draining], timeout=0.5)
+        assert not done
+        held.set()
+        await draining
+        (slot,) = store.slots.values()
+        assert slot.record is not None
+        assert slot.record.state is State.COMPLETED
 
 
 async def test_beyond_the_limit_requests_pass_unobserved(monkeypatch: pytest.MonkeyPatch) -> None:
