@@ -416,6 +416,16 @@ async def test_bodies_beyond_the_room_are_not_held(monkeypatch: pytest.MonkeyPat
         assert [told(line)[0] for line in lines] == ["not_judged", "would_execute", "would_replay", "would_replay"]
 
 
+async def test_a_body_that_is_too_large_for_the_rule_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observing, "MOST_KEPT", 100)
+    async with watching(memory(), rules=OBSERVE + "    max_request_body: 8\n") as watched:
+        await watched.product.ask(post("k1", b"x" * 101))
+        assert [told(line) for line in await watched.lines(1)] == [("would_refuse", "request-too-large")]
+        head = b"POST /v1/charges HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await watched.product.ask(b"%b65\r\n%b\r\n0\r\n\r\n" % (head, b"x" * 101))
+        assert [told(line) for line in await watched.lines(2)] == [("would_refuse", "request-too-large")] * 2
+
+
 async def test_enforcing_later_finds_no_shadow(store_url: str) -> None:
     async with stored(store_url) as store, watching(store) as watched:
         await watched.product.ask(post("k1"))
