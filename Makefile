@@ -25,7 +25,7 @@ demo: $(SET_UP)
 
 test: lint audit
 	@.ci/set-up programs
-	$(PYTHON_IN_VENV) -m pytest
+	@.ci/test
 
 streams: $(SET_UP)
 	$(PYTHON_IN_VENV) -m tests.streams

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
@@ -23,10 +22,8 @@ from idemproxy.execution import Answered, Failed, Operation, Streaming
 from idemproxy.forwarding import Forwarding
 from idemproxy.given import (
     FENCED,
-    UNSIGNED,
     Given,
     Recorded,
-    key_missing,
     shutting_down,
     store_down,
     told,
@@ -34,13 +31,11 @@ from idemproxy.given import (
     without_dropped,
 )
 from idemproxy.http1.connection import check_options
-from idemproxy.http1.heads import BadHead, Length
-from idemproxy.idempotency.age import EXPIRED, Age, age_of
-from idemproxy.idempotency.content import Content
-from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, short_id
+from idemproxy.http1.heads import BadHead
+from idemproxy.idempotency.age import EXPIRED, Age
+from idemproxy.idempotency.identity import short_id
 from idemproxy.idempotency.matching import RouteTable
 from idemproxy.idempotency.messages import Answer
-from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
 from idemproxy.idempotency.operation import (
     REUSED,
     Decision,
@@ -57,9 +52,7 @@ from idemproxy.idempotency.operation import (
 )
 from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.idempotency.routes import Rule, own_fields
-from idemproxy.idempotency.signatures import Refused, verify
-from idemproxy.idempotency.template import Asked
-from idemproxy.identifying import identify, same
+from idemproxy.identifying import Identified, Identifier, Unnamed, same
 from idemproxy.observe.metrics import Metrics, Passed, Probed
 from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown
 from idemproxy.owner import Owner
@@ -90,7 +83,7 @@ class Gateway:
     def __init__(
         self,
         rules: tuple[Rule, ...],
-        namespace: str,
+        identifier: Identifier,
         docs_url: str,
         forwarding: Forwarding,
         ownership: Ownership,
@@ -98,19 +91,16 @@ class Gateway:
         prober: Prober,
         clock: Clock,
         metrics: Metrics,
-        wall: Clock = time.time,
     ) -> None:
-        """`wall` is the time of day, in seconds since 1970: what the birth of a key is held against."""
         self._routes = RouteTable(rules)
         self._guarded = {rule.name: own_fields(rule) for rule in rules}
-        self._namespace = namespace
+        self._identifier = identifier
         self._docs_url = docs_url
         self._forwarding = forwarding
         self._ownership = ownership
         self._waiters = waiters
         self._prober = prober
         self._clock = clock
-        self._wall = wall
         self._metrics = metrics
         for rule in rules:
             metrics.rule(rule.name)  # what never happened is told too, as 0
@@ -153,59 +143,29 @@ class Gateway:
             await self._forwarding.pass_on(incoming, Upgrade.ASKED)
             return
         began = self._clock()
-        match read_key(rule, head.fields):
-            case NoKey() if rule.key.natural:
-                await self._derive(incoming, rule, began)
-            case NoKey() if not rule.key.required:
-                await self._without_key(incoming)
-            case NoKey():
-                await self._refuse(incoming, rule, key_missing(rule), began)
-            case BadKey(detail):
-                await self._refuse(incoming, rule, Problem(Slug.KEY_INVALID, detail), began)
-            case Key() as key:
-                content = await self._content(incoming, rule, began)
-                if content is not None:
-                    await self._protect(incoming, rule, key, content, began)
-            case other:
-                assert_never(other)
-
-    async def _derive(self, incoming: Incoming, rule: Rule, began: float) -> None:
-        """The key is what the request says. One that is passed on for lack of a key goes as it came, its body too."""
-        head = incoming.head
-        content = await self._content(incoming, rule, began) if needs_body(rule) else Content(b"")
-        if content is None:
+        try:
+            asked = await self._identifier.identify(incoming, rule)
+        except BodyTooLarge:
+            asked = Refuse(too_large(rule))
+        except BadBody as error:
+            await incoming.answer(self.refusal(400, str(error)))
             return
-        match derive(rule, Asked(rule.match.path, head.target, head.fields, incoming.peer, content)):
-            case Key() as key:
-                if not needs_body(rule):
-                    content = await self._content(incoming, rule, began)
-                if content is not None:
-                    await self._protect(incoming, rule, key, content, began)
-            case Underivable() if not rule.key.required:
-                incoming.unread(content.body)
-                await self._without_key(incoming)
-            case Underivable(detail) | Ambiguous(detail):
-                await self._refuse(incoming, rule, Problem(Slug.KEY_UNDERIVABLE, detail), began)
+        match asked:
+            case Identified(operation, age):
+                await self._protect(incoming, operation, age, began)
+            case Unnamed():
+                self._metrics.passed_on(Passed.NO_KEY)
+                await self._forwarding.pass_on(incoming, Upgrade.NEVER)
+            case Refuse():
+                self._decided(rule, asked, began)
+                await self._deliver(incoming, rule, asked)
             case other:
                 assert_never(other)
-
-    async def _without_key(self, incoming: Incoming) -> None:
-        self._metrics.passed_on(Passed.NO_KEY)
-        await self._forwarding.pass_on(incoming, Upgrade.NEVER)
 
     # ---------------------------------------------------------------------------------------------------- a protected request
 
-    async def _protect(self, incoming: Incoming, rule: Rule, key: Key, content: Content, began: float) -> None:
-        if rule.verify is not None and isinstance(
-            verify(rule.verify, incoming.head.fields, content.body, self._wall()), Refused
-        ):
-            await self._refuse(incoming, rule, UNSIGNED, began)
-            return
-        age = Age.YOUNG if rule.key.age is None else age_of(rule, incoming.head.fields, key, self._wall())
-        if isinstance(age, Problem):
-            await self._refuse(incoming, rule, age, began)
-            return
-        operation = identify(incoming, rule, self._namespace, key.value, content)
+    async def _protect(self, incoming: Incoming, operation: Operation, age: Age, began: float) -> None:
+        rule = operation.rule
         given: Given
         try:
             given = await self._outcome(operation, age)
@@ -214,25 +174,6 @@ class Gateway:
             given = store_down(rule)
         self._decided(rule, given, began, id=short_id(operation.record_id))
         await self._deliver(incoming, rule, given)
-
-    async def _content(self, incoming: Incoming, rule: Rule, began: float) -> Content | None:
-        """The whole body. None: there is none to be had, and the client was told so."""
-        try:
-            return Content(await self._body(incoming, rule))
-        except BodyTooLarge:
-            await self._refuse(incoming, rule, too_large(rule), began)
-        except BadBody as error:
-            await incoming.answer(self.refusal(400, str(error)))
-        return None
-
-    async def _body(self, incoming: Incoming, rule: Rule) -> bytes:
-        """A client that waits for a 100 gets it once nothing in its head speaks against it."""
-        match incoming.head.framing:
-            case Length(octets) if octets > rule.max_request_body:
-                raise BodyTooLarge(f"{octets} bytes were declared")
-            case _:
-                incoming.accept()
-                return await incoming.body(rule.max_request_body)
 
     async def _outcome(self, operation: Operation, age: Age) -> Given:
         """Execute the operation, or learn what became of it. Every turn of the loop begins from a fact just learnt. What may have been
@@ -394,12 +335,6 @@ class Gateway:
                 await incoming.answer(render(problem, self._docs_url, rule.problem_status))
             case other:
                 assert_never(other)
-
-    async def _refuse(self, incoming: Incoming, rule: Rule, problem: Problem, began: float) -> None:
-        """Refused before the operation could be identified."""
-        given = Refuse(problem)
-        self._decided(rule, given, began)
-        await self._deliver(incoming, rule, given)
 
     def _decided(self, rule: Rule, given: Given, began: float, **of: str) -> None:
         """One line in the log, and one more in the metrics."""

@@ -1,36 +1,124 @@
-"""From a request to the operation that it asks for: whose it is, and what must be the same in a retry."""
+"""From a request to the operation that it asks for: which key it bears, who signed it, whose it is, and what must be the same in a
+retry."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from typing import assert_never
+
+from idemproxy.clocks import Clock
 from idemproxy.execution import Operation
 from idemproxy.forwarding import answer_head
-from idemproxy.http1.heads import AnswerHead
+from idemproxy.given import UNSIGNED, key_missing
+from idemproxy.http1.heads import AnswerHead, Length
+from idemproxy.idempotency.age import Age, age_of
 from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
-from idemproxy.idempotency.identity import record_id, scope_values
+from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
+from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
+from idemproxy.idempotency.operation import Refuse
+from idemproxy.idempotency.problems import Problem, Slug
 from idemproxy.idempotency.routes import Rule
-from idemproxy.proxy.incoming import Incoming
+from idemproxy.idempotency.signatures import Refused, verify
+from idemproxy.idempotency.template import Asked
+from idemproxy.proxy.incoming import BodyTooLarge, Incoming
 
 
-def identify(incoming: Incoming, rule: Rule, namespace: str, key: bytes, content: Content) -> Operation:
-    """The operation that a request with that key asks for; its body is whole."""
-    head = incoming.head
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The operation, and whether its key can be new."""
 
-    def interim(between: AnswerHead) -> None:
-        if between.status != 100:
-            incoming.interim(answer_head(between))
+    operation: Operation
+    age: Age
 
-    return Operation(
-        record_id=record_id(namespace, scope_values(rule, head.fields, head.target, incoming.certificate), key),
-        fingerprint=fingerprint(rule.fingerprint, head.method, head.target, head.fields, content),
-        recipe=recipe_name(rule.fingerprint),
-        rule=rule,
-        head=head,
-        peer=incoming.peer,
-        body=content.body,
-        trailers=incoming.trailers,
-        interim=interim,
-    )
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """No key, and the rule asks for none. The request is as it came, its body too."""
+
+
+class Identifier:
+    """Tells the operations of one product apart."""
+
+    def __init__(self, namespace: str, wall: Clock = time.time) -> None:
+        """`wall` is the time of day, in seconds since 1970: what signatures and the birth of a key are held against."""
+        self._namespace = namespace
+        self._wall = wall
+
+    async def identify(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
+        """What the request asks for. Its body is read only where nothing in its head is against it. Raises BodyTooLarge, BadBody,
+        ClientGone."""
+        head = incoming.head
+        match read_key(rule, head.fields):
+            case Key() as key:
+                return self._asked(incoming, rule, key, await _content(incoming, rule))
+            case BadKey(detail):
+                return Refuse(Problem(Slug.KEY_INVALID, detail))
+            case NoKey() if rule.key.natural:
+                return await self._derived(incoming, rule)
+            case NoKey() if rule.key.required:
+                return Refuse(key_missing(rule))
+            case NoKey():
+                return Unnamed()
+            case other:
+                assert_never(other)
+
+    async def _derived(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
+        """The key is what the request says."""
+        head = incoming.head
+        content = await _content(incoming, rule) if needs_body(rule) else None
+        asked = Asked(rule.match.path, head.target, head.fields, incoming.peer, content or Content(b""))
+        match derive(rule, asked):
+            case Key() as key:
+                return self._asked(incoming, rule, key, content or await _content(incoming, rule))
+            case Underivable() if not rule.key.required:
+                if content is not None:
+                    incoming.unread(content.body)
+                return Unnamed()
+            case Underivable(detail) | Ambiguous(detail):
+                return Refuse(Problem(Slug.KEY_UNDERIVABLE, detail))
+            case other:
+                assert_never(other)
+
+    def _asked(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Identified | Refuse:
+        fields = incoming.head.fields
+        if rule.verify is not None and isinstance(verify(rule.verify, fields, content.body, self._wall()), Refused):
+            return Refuse(UNSIGNED)
+        age = Age.YOUNG if rule.key.age is None else age_of(rule, fields, key, self._wall())
+        if isinstance(age, Problem):
+            return Refuse(age)
+        return Identified(self._operation(incoming, rule, key, content), age)
+
+    def _operation(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Operation:
+        head = incoming.head
+
+        def interim(between: AnswerHead) -> None:
+            if between.status != 100:
+                incoming.interim(answer_head(between))
+
+        scope = scope_values(rule, head.fields, head.target, incoming.certificate)
+        return Operation(
+            record_id=record_id(self._namespace, scope, key.value),
+            fingerprint=fingerprint(rule.fingerprint, head.method, head.target, head.fields, content),
+            recipe=recipe_name(rule.fingerprint),
+            rule=rule,
+            head=head,
+            peer=incoming.peer,
+            body=content.body,
+            trailers=incoming.trailers,
+            interim=interim,
+        )
+
+
+async def _content(incoming: Incoming, rule: Rule) -> Content:
+    """The whole body. A client that waits for a 100 gets it once nothing in its head speaks against it."""
+    match incoming.head.framing:
+        case Length(octets) if octets > rule.max_request_body:
+            raise BodyTooLarge(f"{octets} bytes were declared")
+        case _:
+            incoming.accept()
+            return Content(await incoming.body(rule.max_request_body))
 
 
 def same(operation: Operation, recipe: str, found: bytes) -> bool:

@@ -7,7 +7,8 @@ import os
 import random
 import socket
 
-_FIRST, _LAST = 20000, 29999
+_FIRST, _LAST = map(int, os.environ.get("IDEMPROXY_TEST_PORTS", "20000-29999").split("-"))
+"""Test runs at the same time have ports of their own."""
 _chance = random.Random(os.urandom(16))
 _given: set[int] = set()
 

@@ -14,6 +14,7 @@ from idemproxy.execution import Execution
 from idemproxy.forwarding import Forwarding, Hop
 from idemproxy.gateway import Gateway
 from idemproxy.idempotency.record import TOKEN_BYTES
+from idemproxy.identifying import Identifier
 from idemproxy.observe.metrics import Metrics
 from idemproxy.ownership import Ownership
 from idemproxy.probing import Prober
@@ -78,7 +79,7 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
     prober = Prober(forwarding, shared.store)
     gateway = Gateway(
         settings.rules,
-        settings.namespace,
+        Identifier(settings.namespace),
         settings.docs_url,
         forwarding,
         ownership,

@@ -12,6 +12,7 @@ from idemproxy.execution import Execution
 from idemproxy.forwarding import Forwarding, Hop
 from idemproxy.gateway import Gateway
 from idemproxy.idempotency.routes import Rule
+from idemproxy.identifying import Identifier
 from idemproxy.observe.cells import own_cells
 from idemproxy.observe.metrics import Metrics
 from idemproxy.ownership import Ownership
@@ -87,7 +88,7 @@ class Process:
     def _gateway_of(self, forwarding: Forwarding) -> Gateway:
         return Gateway(
             (self._rule,),
-            "shop",
+            Identifier("shop"),
             "",
             forwarding,
             self.ownership,

@@ -34,7 +34,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "execution": frozenset({"idempotency", "http1", "proxy", "forwarding", "tee"}),
     "waiters": frozenset({"idempotency", "stores", "clocks"}),
     "outcomes": frozenset({"idempotency", "stores", "execution"}),
-    "identifying": frozenset({"idempotency", "http1", "proxy", "execution", "forwarding"}),
+    "identifying": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding", "given"}),
     "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),
@@ -65,7 +65,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "runtime": frozenset(
         {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
         | {"records", "startup"}
-        | {"execution", "forwarding", "gateway", "ownership", "outcomes", "probing", "tee", "waiters"}
+        | {"execution", "forwarding", "gateway", "identifying", "ownership", "outcomes", "probing", "tee", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
     "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
