@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from idemproxy.execution import Answered, Failed, Streaming
+from idemproxy.idempotency.jwt_claims import Doubt
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.operation import Refuse
-from idemproxy.idempotency.problems import Problem, Slug, status_of
+from idemproxy.idempotency.problems import Problem, Retry, Slug, status_of
 from idemproxy.idempotency.routes import Rule
 from idemproxy.observe.metrics import Decided
 
@@ -53,6 +54,27 @@ def key_missing(rule: Rule) -> Problem:
     """The rule asks for a key, and there is none."""
     names = " or ".join(name.decode().title() for name in rule.key.headers)
     return Problem(Slug.KEY_MISSING, f"Send an idempotency key in {names}. Nothing was executed.")
+
+
+def credential_invalid(doubt: Doubt) -> Problem:
+    """Who is calling is told by a token, and there is none that shows it."""
+    return Problem(
+        Slug.CREDENTIAL_INVALID,
+        f"The caller is known here by a verified Bearer token, and {doubt.value}. Nothing was executed: send the same request again with "
+        "the same key and a valid token.",
+    )
+
+
+def credential_undecided(rule: Rule) -> Problem:
+    """The token is no worse than any: it is the keys that cannot be had."""
+    return Problem(
+        Slug.CREDENTIAL_INVALID,
+        "The key that signed the token is not known, and the issuer's keys cannot be fetched now. Nothing was executed: send the same "
+        "request again with the same key.",
+        rule.retry_after,
+        503,
+        Retry.SAME_KEY,
+    )
 
 
 def too_large(rule: Rule) -> Problem:

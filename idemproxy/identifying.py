@@ -4,25 +4,32 @@ retry."""
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import assert_never
 
 from idemproxy.clocks import Clock
 from idemproxy.execution import Operation
 from idemproxy.forwarding import answer_head
-from idemproxy.given import UNSIGNED, key_missing
+from idemproxy.given import UNSIGNED, credential_invalid, credential_undecided, key_missing
 from idemproxy.http1.heads import AnswerHead, Length
 from idemproxy.idempotency.age import Age, age_of
 from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
+from idemproxy.idempotency.jwt_claims import Doubted
+from idemproxy.idempotency.messages import Fields
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
 from idemproxy.idempotency.operation import Refuse
 from idemproxy.idempotency.problems import Problem, Slug
-from idemproxy.idempotency.routes import Rule
+from idemproxy.idempotency.routes import Rule, claims_of
 from idemproxy.idempotency.signatures import Refused, verify
 from idemproxy.idempotency.template import Asked
 from idemproxy.proxy.incoming import BodyTooLarge, Incoming
+from idemproxy.tokens import Tokens, Undecided
+
+_NO_CLAIMS: Mapping[str, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +48,11 @@ class Unnamed:
 class Identifier:
     """Tells the operations of one product apart."""
 
-    def __init__(self, namespace: str, wall: Clock = time.time) -> None:
-        """`wall` is the time of day, in seconds since 1970: what signatures and the birth of a key are held against."""
+    def __init__(self, namespace: str, tokens: Tokens | None = None, wall: Clock = time.time) -> None:
+        """`tokens` are verified for the rules that know callers by what those claim. `wall` is the time of day, in seconds since 1970:
+        what signatures and the birth of a key are held against."""
         self._namespace = namespace
+        self._tokens = tokens
         self._wall = wall
 
     async def identify(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
@@ -52,7 +61,7 @@ class Identifier:
         head = incoming.head
         match read_key(rule, head.fields):
             case Key() as key:
-                return self._asked(incoming, rule, key, await _content(incoming, rule))
+                return await self._asked(incoming, rule, key, None)
             case BadKey(detail):
                 return Refuse(Problem(Slug.KEY_INVALID, detail))
             case NoKey() if rule.key.natural:
@@ -71,7 +80,7 @@ class Identifier:
         asked = Asked(rule.match.path, head.target, head.fields, incoming.peer, content or Content(b""))
         match derive(rule, asked):
             case Key() as key:
-                return self._asked(incoming, rule, key, content or await _content(incoming, rule))
+                return await self._asked(incoming, rule, key, content)
             case Underivable() if not rule.key.required:
                 if content is not None:
                     incoming.unread(content.body)
@@ -81,23 +90,30 @@ class Identifier:
             case other:
                 assert_never(other)
 
-    def _asked(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Identified | Refuse:
+    async def _asked(self, incoming: Incoming, rule: Rule, key: Key, content: Content | None) -> Identified | Refuse:
+        """What a request with a key asks for. `content` is None where its body was not read yet."""
         fields = incoming.head.fields
+        claims = _NO_CLAIMS if self._tokens is None else await _claims(self._tokens, rule, fields)
+        if isinstance(claims, Refuse):
+            return claims
+        content = content or await _content(incoming, rule)
         if rule.verify is not None and isinstance(verify(rule.verify, fields, content.body, self._wall()), Refused):
             return Refuse(UNSIGNED)
         age = Age.YOUNG if rule.key.age is None else age_of(rule, fields, key, self._wall())
         if isinstance(age, Problem):
             return Refuse(age)
-        return Identified(self._operation(incoming, rule, key, content), age)
+        return Identified(self._operation(incoming, rule, key, content, claims), age)
 
-    def _operation(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Operation:
+    def _operation(
+        self, incoming: Incoming, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes]
+    ) -> Operation:
         head = incoming.head
 
         def interim(between: AnswerHead) -> None:
             if between.status != 100:
                 incoming.interim(answer_head(between))
 
-        scope = scope_values(rule, head.fields, head.target, incoming.certificate)
+        scope = scope_values(rule, head.fields, head.target, incoming.certificate, claims)
         return Operation(
             record_id=record_id(self._namespace, scope, key.value),
             fingerprint=fingerprint(rule.fingerprint, head.method, head.target, head.fields, content),
@@ -109,6 +125,20 @@ class Identifier:
             trailers=incoming.trailers,
             interim=interim,
         )
+
+
+async def _claims(tokens: Tokens, rule: Rule, fields: Fields) -> Mapping[str, bytes] | Refuse:
+    """What the request's token says of its bearer, as far as the rule's scope asks."""
+    names = claims_of(rule)
+    if not names:
+        return _NO_CLAIMS
+    match await tokens.named(fields, names):
+        case Doubted(reason):
+            return Refuse(credential_invalid(reason))
+        case Undecided():
+            return Refuse(credential_undecided(rule))
+        case claims:
+            return claims
 
 
 async def _content(incoming: Incoming, rule: Rule) -> Content:

@@ -25,6 +25,7 @@ from idemproxy.config.kinds import (
 )
 from idemproxy.config.policies import ON_UNKNOWN, RETRY, Statuses
 from idemproxy.config.table import Either, Field, Table
+from idemproxy.config.tokens import JWT
 from idemproxy.config.verify import VERIFY
 from idemproxy.config.workers import Workers
 from idemproxy.idempotency.problems import Slug
@@ -303,6 +304,7 @@ TOP = Table(
         Field("upstream_host", Flag(), "true: Host is the upstream's own; false: as the client sent it.", False),
         Field("pool", POOL, "Connections to the upstream."),
         Field("tls", TLS, "Certificates of the listener, and for an https:// upstream."),
+        Field("jwt", JWT, "How the tokens of `jwt:` scopes are verified. SIGHUP reads the files again."),
         Field(
             "docs_url",
             Words(values.docs_url, values.DOCS, {"format": "uri"}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,43 +17,27 @@ from idemproxy.config.kinds import (
     WrongError,
     timeout,
 )
+from idemproxy.config.settings import JwtSettings, KeySetUrl
 from idemproxy.config.table import Field, Found, Table
 from idemproxy.config.tree import Branch, Node
 from idemproxy.config.verify import SecretText, Written
-from idemproxy.idempotency.jwt_claims import TokenPolicy
-from idemproxy.idempotency.jwt_keys import SHARED, VERIFIERS, BadKey, TrustedKey, jwks_keys, pem_key, shared_key
+from idemproxy.idempotency.jwt_claims import ALGORITHMS, SHARED, TokenPolicy, TrustedKey
 
 _LARGEST_FILE: Final = 256 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class KeySetUrl:
-    """Where a JWKS is fetched."""
-
-    url: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class JwtSettings:
-    """`jwt:` of a configuration: what a token must be, the keys that are there, and the URLs that more come from."""
-
-    policy: TokenPolicy
-    keys: tuple[TrustedKey, ...]
-    urls: tuple[KeySetUrl, ...]
-
-
-_ALGORITHM: Final = f"write one of {', '.join(VERIFIERS)}"
+_ALGORITHM: Final = f"write one of {', '.join(ALGORITHMS)}"
 _KEY: Final = "write {secret: TEXT}, {pem: FILE} or {jwks: FILE or URL}"
 _JWKS: Final = "write the path of a JWK set, or its URL, such as https://login.example.com/.well-known/jwks.json"
 _TEXT: Final = "write a text"
 
 
 def _algorithm(text: str) -> str:
-    if text in VERIFIERS:
+    if text in ALGORITHMS:
         return text
     if text.lower() == "none":
         raise WrongError("which would let anybody write a token", _ALGORITHM)
-    close = nearest(text, VERIFIERS)
+    close = nearest(text, ALGORITHMS)
     raise WrongError("", _ALGORITHM, f"did you mean {close}?" if close else "")
 
 
@@ -70,6 +54,8 @@ def _contents(path: str, right: str) -> bytes:
 
 
 def _from_file(read: Callable[[bytes], tuple[TrustedKey, ...]], path: str, right: str) -> tuple[TrustedKey, ...]:
+    from idemproxy.idempotency.jwt_keys import BadKey
+
     try:
         return read(_contents(path, right))
     except BadKey as bad:
@@ -83,11 +69,15 @@ _URL: Final = re.compile(
 
 
 def _pem(text: str) -> object:
+    from idemproxy.idempotency.jwt_keys import pem_key
+
     return _from_file(lambda contents: (pem_key(contents),), text, _PEM)
 
 
 def _jwks(text: str) -> object:
     if "://" not in text:
+        from idemproxy.idempotency.jwt_keys import jwks_keys
+
         return _from_file(lambda contents: jwks_keys(contents, public_only=False), text, _JWKS)
     if not _URL.fullmatch(text):
         raise WrongError("no http(s) URL without credentials", _JWKS)
@@ -124,6 +114,8 @@ class TokenKeys:
 
 
 def _of_secret(written: Written, faults: Faults) -> object:
+    from idemproxy.idempotency.jwt_keys import BadKey, shared_key
+
     try:
         return (shared_key(written.text.encode("utf-8", "surrogateescape")),)
     except BadKey as bad:
@@ -146,7 +138,7 @@ JWT = Table(
         Field("keys", Listing(TokenKeys(), "keys", 1, alone=False), "What tokens are verified with.", required=True),
         Field(
             "algorithms",
-            Listing(Words(_algorithm, _ALGORITHM, {"enum": list(VERIFIERS)}), "algorithms", 1),
+            Listing(Words(_algorithm, _ALGORITHM, {"enum": list(ALGORITHMS)}), "algorithms", 1),
             "The algorithms that are allowed, as the issuer uses them.",
             required=True,
         ),
@@ -171,7 +163,7 @@ def jwt_settings(top: Found, faults: Faults) -> JwtSettings | None:
     return JwtSettings(
         TokenPolicy(frozenset(algorithms), frozenset(issuer), frozenset(audience), leeway),
         tuple(key for each in keys if isinstance(each, tuple) for key in each),
-        tuple(each for each in keys if isinstance(each, KeySetUrl)),
+        tuple(replace(each, number=number) for number, each in enumerate(keys) if isinstance(each, KeySetUrl)),
     )
 
 
@@ -190,7 +182,7 @@ def _able(source: object) -> frozenset[str]:
     """What the keys of one place can verify, as far as is known: nothing that a URL publishes is a shared secret."""
     if isinstance(source, tuple):
         return frozenset().union(*(key.algorithms for key in source))
-    return frozenset(VERIFIERS) - SHARED
+    return frozenset(ALGORITHMS) - SHARED
 
 
 _LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|\[::1\]", re.IGNORECASE)

@@ -1,13 +1,15 @@
 """Keys that tokens are verified with (RFC 7517, RFC 7518). What a key may verify is decided by what it is, never by what a token says:
-no public key is ever taken for a shared secret."""
+no public key is ever taken for a shared secret.
+
+This loads a library of some megabytes: import it where there are tokens to verify."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
@@ -21,6 +23,8 @@ from jwt.algorithms import (
     RSAPSSAlgorithm,
 )
 from jwt.exceptions import PyJWTError
+
+from idemproxy.idempotency.jwt_claims import TrustedKey, distinct
 
 Verifier = HMACAlgorithm | RSAAlgorithm | ECAlgorithm | OKPAlgorithm
 
@@ -41,11 +45,10 @@ VERIFIERS: Final[Mapping[str, Verifier]] = MappingProxyType(
         "EdDSA": OKPAlgorithm(),
     }
 )
-"""What each algorithm's name means. `none` has no place in it."""
+"""What each algorithm's name means."""
 
 _HMAC_BYTES: Final = MappingProxyType({"HS256": 32, "HS384": 48, "HS512": 64})
 """The shortest secret of each (RFC 7518, section 3.2)."""
-SHARED: Final = frozenset(_HMAC_BYTES)
 _RSA: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVES: Final = MappingProxyType({"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"})
 _SHORTEST_RSA: Final = 2048
@@ -56,13 +59,15 @@ class BadKey(ValueError):
     """Not a key that a token can be verified with. The message says why, and holds nothing of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedKey:
-    """A key, the algorithms that it may be used with, and its name in a JWKS (None: it has none)."""
+def _trusted(algorithms: frozenset[str], kid: str | None, material: Any) -> TrustedKey:
+    def signs(algorithm: str, signed: bytes, signature: bytes) -> bool:
+        try:
+            return VERIFIERS[algorithm].verify(signed, material, signature)
+        except ValueError:
+            # Some of the library's back ends say so of a signature of a wrong length.
+            return False
 
-    algorithms: frozenset[str]
-    kid: str | None = None
-    material: Any = field(default=None, repr=False, compare=False)
+    return TrustedKey(algorithms, kid, signs)
 
 
 def shared_key(secret: bytes) -> TrustedKey:
@@ -76,7 +81,7 @@ def _shared(secret: bytes, kid: str | None) -> TrustedKey:
     algorithms = frozenset(name for name, least in _HMAC_BYTES.items() if len(secret) >= least)
     if not algorithms:
         raise BadKey("it is shorter than 32 bytes, which HS256 needs (RFC 7518, section 3.2)")
-    return TrustedKey(algorithms, kid, secret)
+    return _trusted(algorithms, kid, secret)
 
 
 def pem_key(text: bytes) -> TrustedKey:
@@ -108,11 +113,11 @@ def _public(key: object, kid: str | None) -> TrustedKey:
         case rsa.RSAPublicKey():
             if key.key_size < _SHORTEST_RSA:
                 raise BadKey(f"it is an RSA key of fewer than {_SHORTEST_RSA} bits")
-            return TrustedKey(_RSA, kid, key)
+            return _trusted(_RSA, kid, key)
         case ec.EllipticCurvePublicKey() if key.curve.name in _CURVES:
-            return TrustedKey(frozenset({_CURVES[key.curve.name]}), kid, key)
+            return _trusted(frozenset({_CURVES[key.curve.name]}), kid, key)
         case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
-            return TrustedKey(frozenset({"EdDSA"}), kid, key)
+            return _trusted(frozenset({"EdDSA"}), kid, key)
         case _:
             raise BadKey("it is none of RSA, P-256, P-384, P-521, Ed25519 and Ed448")
 
@@ -131,19 +136,6 @@ def jwks_keys(text: bytes, *, public_only: bool) -> tuple[TrustedKey, ...]:
     if not keys:
         raise BadKey("it has no key that can verify a token")
     return tuple(keys)
-
-
-def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are distinct: about one that has a name twice, two readers can disagree. Raises ValueError."""
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
-        raise ValueError("a name comes twice in one object")
-    return tree
-
-
-def no_constant(_: str) -> NoReturn:
-    """NaN and Infinity are not JSON."""
-    raise ValueError("not JSON")
 
 
 _READERS: Final[Mapping[str, Callable[[dict[str, Any]], Any]]] = MappingProxyType(
@@ -174,4 +166,4 @@ def _jwk(tree: Any, public_only: bool) -> TrustedKey | None:
     except (PyJWTError, ValueError, TypeError, KeyError, AttributeError, UnsupportedAlgorithm):
         return None
     algorithms = key.algorithms if only is None else key.algorithms & {only} if isinstance(only, str) else frozenset()
-    return TrustedKey(algorithms, key.kid, key.material) if algorithms else None
+    return replace(key, algorithms=algorithms) if algorithms else None

@@ -120,7 +120,14 @@ class CertificateScope:
     """The SHA-256 of the client's TLS certificate."""
 
 
-ScopePart = HeaderScope | LiteralScope | CookieScope | PathScope | CertificateScope
+@dataclass(frozen=True, slots=True)
+class ClaimScope:
+    """What the verified token in Authorization claims under that name."""
+
+    name: str
+
+
+ScopePart = HeaderScope | LiteralScope | CookieScope | PathScope | CertificateScope | ClaimScope
 
 
 class Within(Enum):
@@ -214,11 +221,18 @@ class Rule:
     problem_status: Mapping[Slug, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
+def claims_of(rule: Rule) -> tuple[str, ...]:
+    """What a token must claim for a rule to know its caller."""
+    return tuple([part.name for part in rule.scope if isinstance(part, ClaimScope)])
+
+
 def own_fields(rule: Rule) -> frozenset[bytes]:
     """The header fields that make a request what it is to a rule, in lower case: nothing on the way may make one vanish, or slip one in."""
     scope = {part.name for part in rule.scope if isinstance(part, HeaderScope)}
     if any(isinstance(part, CookieScope) for part in rule.scope):
         scope.add(b"cookie")
+    if claims_of(rule):
+        scope.add(b"authorization")
     templates = (*rule.key.natural, *((rule.probe.target,) if rule.probe is not None else ()))
     read = {name for template in templates for each in template.pieces if (name := _field(each)) is not None}
     matched = {name for name, _ in rule.match.headers}

@@ -31,6 +31,7 @@ from idemproxy.runtime.plan import Prepared, Shared
 from idemproxy.stores.base import Store
 from idemproxy.stores.circuit import Circuit, CircuitState, Closed, Open, Trying
 from idemproxy.stores.opening import backend
+from idemproxy.tokens import Tokens
 from idemproxy.waiters import Waiters
 
 log = structlog.get_logger()
@@ -90,6 +91,7 @@ class Service:
         self._plan = plan.make(plan.prepare(settings), self._shared, None)
         # A plan that was replaced lives for as long as a request that began under it, and may still probe.
         self._probers: weakref.WeakSet[Prober] = weakref.WeakSet([self._plan.prober])
+        self._verifiers: weakref.WeakSet[Tokens] = weakref.WeakSet()
         self._port = DataPort(self._serve, self._refusal, _failed, Limits())
         self._data = web.ServerRunner(cast("web.Server", self._port), shutdown_timeout=LAST_ANSWERS)
         admin = health.application(self._unready)
@@ -114,6 +116,7 @@ class Service:
             await _listen(self._admin, bound.admin, settings.admin, "admin")
         await _listen(self._data, bound.data, settings.listen, "listen", self._tls)
         self._checking = asyncio.create_task(self._check())
+        self._warm()
 
     def take_over(self, prepared: Prepared) -> None:
         """From the next request on, this configuration is in force. Raises StartError, and changes nothing, where the listener's
@@ -124,7 +127,15 @@ class Service:
             certificates.reload(self._tls, prepared.settings.listen_tls)
         self._plan = after
         self._probers.add(after.prober)
+        self._warm()
         before.upstream.close()
+
+    def _warm(self) -> None:
+        """What is fetched is there when the first request needs it."""
+        tokens = self._plan.tokens
+        if tokens is not None:
+            self._verifiers.add(tokens)
+            tokens.warm()
 
     # -------------------------------------------------------------------------------------------------------------- its drain
 
@@ -198,6 +209,8 @@ class Service:
         await self._waiters.close()
         for prober in list(self._probers):
             await prober.close()
+        for tokens in list(self._verifiers):
+            await tokens.close()
         await self._admin.cleanup()
         for task in list(self._arriving):
             task.cancel()

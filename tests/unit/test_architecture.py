@@ -34,7 +34,9 @@ ARROWS: dict[str, frozenset[str]] = {
     "execution": frozenset({"idempotency", "http1", "proxy", "forwarding", "tee"}),
     "waiters": frozenset({"idempotency", "stores", "clocks"}),
     "outcomes": frozenset({"idempotency", "stores", "execution"}),
-    "identifying": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding", "given"}),
+    "jwks": frozenset({"idempotency", "clocks"}),
+    "tokens": frozenset({"idempotency", "clocks", "jwks"}),
+    "identifying": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding", "given", "tokens"}),
     "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),
@@ -65,7 +67,8 @@ ARROWS: dict[str, frozenset[str]] = {
     "runtime": frozenset(
         {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
         | {"records", "startup"}
-        | {"execution", "forwarding", "gateway", "identifying", "ownership", "outcomes", "probing", "tee", "waiters"}
+        | {"execution", "forwarding", "gateway", "identifying", "jwks", "ownership", "outcomes", "probing"}
+        | {"tee", "tokens", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
     "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
@@ -76,7 +79,7 @@ ARROWS: dict[str, frozenset[str]] = {
 """A module or package of ours, and what of ours it may import beside itself."""
 
 PURE = ("idempotency", "http1")
-COMPUTING = frozenset({"msgspec"})
+COMPUTING = frozenset({"msgspec", "jwt", "cryptography"})
 """Packages that only compute, which the pure parts may use."""
 IMPURE = frozenset(
     {"asyncio", "time", "random", "secrets", "socket", "ssl", "select", "datetime", "os", "uuid", "threading"}

@@ -12,8 +12,8 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idemproxy.idempotency.jwt_claims import Claims, Doubt, Doubted, TokenPolicy, verified
-from idemproxy.idempotency.jwt_keys import BadKey, TrustedKey, jwks_keys, pem_key, shared_key
+from idemproxy.idempotency.jwt_claims import Claims, Doubt, Doubted, TokenPolicy, TrustedKey, verified
+from idemproxy.idempotency.jwt_keys import BadKey, jwks_keys, pem_key, shared_key
 from tests.unit.idempotency.examples import calmly
 from tests.unit.idempotency.tokens import (
     NOW,
