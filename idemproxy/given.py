@@ -77,6 +77,26 @@ def credential_undecided(rule: Rule) -> Problem:
     )
 
 
+def not_authorized(status: int) -> Problem:
+    """The upstream does not let the caller in. `status` is its own: 401 or 403."""
+    return Problem(
+        Slug.NOT_AUTHORIZED,
+        "The operation was executed before, for another credential than this one, which the service refuses. Nothing was executed now: "
+        "send the same request again with the same key and a credential that the service accepts.",
+        status=status,
+    )
+
+
+def reauthorize_unavailable(rule: Rule) -> Problem:
+    """The upstream did not say whether it lets the caller in."""
+    return Problem(
+        Slug.REAUTHORIZE_UNAVAILABLE,
+        "The operation was executed before, for another credential than this one, and the service does not say now whether it accepts "
+        "this one. Nothing was executed now: send the same request again with the same key.",
+        rule.retry_after,
+    )
+
+
 def too_large(rule: Rule) -> Problem:
     """The request's body is larger than the rule reads."""
     detail = f"The request's body is larger than the {rule.max_request_body} bytes that are allowed here. Nothing was executed."

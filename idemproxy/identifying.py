@@ -16,6 +16,7 @@ from idemproxy.given import UNSIGNED, credential_invalid, credential_undecided, 
 from idemproxy.http1.heads import AnswerHead, Length
 from idemproxy.idempotency.age import Age, age_of
 from idemproxy.idempotency.content import Content
+from idemproxy.idempotency.credentials import credential_of
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
 from idemproxy.idempotency.jwt_claims import Doubted
@@ -114,8 +115,9 @@ class Identifier:
                 incoming.interim(answer_head(between))
 
         scope = scope_values(rule, head.fields, head.target, incoming.certificate, claims)
+        name = record_id(self._namespace, scope, key.value)
         return Operation(
-            record_id=record_id(self._namespace, scope, key.value),
+            record_id=name,
             fingerprint=fingerprint(rule.fingerprint, head.method, head.target, head.fields, content),
             recipe=recipe_name(rule.fingerprint),
             rule=rule,
@@ -124,6 +126,7 @@ class Identifier:
             body=content.body,
             trailers=incoming.trailers,
             interim=interim,
+            credential="" if rule.reauthorize is None else credential_of(rule, head.fields, name),
         )
 
 

@@ -16,6 +16,7 @@ from idemproxy.config.checks import (
 from idemproxy.config.faults import Faults, shown
 from idemproxy.config.model import RULE, TOP, KeyForm
 from idemproxy.config.policies import ProbeSetting
+from idemproxy.config.reauthorize import check_reauthorize, reauthorization
 from idemproxy.config.settings import (
     HopSettings,
     JwtSettings,
@@ -66,6 +67,7 @@ def build(tree: Branch | None, faults: Faults) -> Settings:
     for rule in rules:
         check_rule(rule, top, faults)
         verification(rule, faults)
+        check_reauthorize(rule, faults)
     if faults:
         raise faults.error()
     return _settings(top, rules, jwt)
@@ -162,6 +164,7 @@ def _rule(found: Found, response: int) -> Rule:
         on_unknown=_on_unknown(found, once),
         probe=_probe(found, response),
         verify=verification(found, Faults("")),
+        reauthorize=reauthorization(found),
         retry=_retry(found.inner("retry")),
         on_store_failure=found.get("on_store_failure", OnStoreFailure)
         or (OnStoreFailure.FAIL_CLOSED if once else OnStoreFailure.FAIL_OPEN),

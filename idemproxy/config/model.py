@@ -24,6 +24,7 @@ from idemproxy.config.kinds import (
     timeout,
 )
 from idemproxy.config.policies import ON_UNKNOWN, RETRY, Statuses
+from idemproxy.config.reauthorize import REAUTHORIZE
 from idemproxy.config.table import Either, Field, Table
 from idemproxy.config.tokens import JWT
 from idemproxy.config.verify import VERIFY
@@ -180,6 +181,11 @@ RULE = Table(
         ),
         Field("unknown_statuses", Listing(Statuses(), "statuses"), "Answers that mean: it may have been executed.", []),
         Field("verify", VERIFY, "The signature that a webhook must bear before its key is claimed."),
+        Field(
+            "reauthorize",
+            REAUTHORIZE,
+            "What the upstream is asked before a replay to another credential than began the operation.",
+        ),
         Field("retry", RETRY, "The proxy's own further attempts."),
         Field(
             "attempt_header",

@@ -185,6 +185,15 @@ class ProbeRule:
     settle: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reauthorize:
+    """What the upstream is asked before a replay to a credential that is not known to have begun the operation: a GET of `target`.
+    `cache` is how many milliseconds a yes is remembered."""
+
+    target: Template
+    cache: int = 60_000
+
+
 AT_MOST_ONCE_RELEASES = frozenset({401, 402, 407, 421, 425, 428, 429})
 AT_LEAST_ONCE_RELEASES = frozenset(range(400, 600))
 
@@ -207,6 +216,7 @@ class Rule:
     on_unknown: OnUnknown = OnUnknown.BLOCK
     probe: ProbeRule | None = None
     verify: Verification | None = None
+    reauthorize: Reauthorize | None = None
     retry: OwnRetry = OwnRetry()
     on_store_failure: OnStoreFailure = OnStoreFailure.FAIL_CLOSED
     ttl: int = 86_400_000
@@ -233,6 +243,8 @@ def own_fields(rule: Rule) -> frozenset[bytes]:
         scope.add(b"cookie")
     if claims_of(rule):
         scope.add(b"authorization")
+    if rule.reauthorize is not None:
+        scope |= {b"authorization", b"cookie", b"x-api-key"}
     templates = (*rule.key.natural, *((rule.probe.target,) if rule.probe is not None else ()))
     read = {name for template in templates for each in template.pieces if (name := _field(each)) is not None}
     matched = {name for name, _ in rule.match.headers}

@@ -25,6 +25,7 @@ from idemproxy.probing import Prober
 from idemproxy.proxy.outcome import Origin, Patience
 from idemproxy.proxy.pool import Limits
 from idemproxy.proxy.upstream import Upstream
+from idemproxy.reauthorizing import Reauthorizer
 from idemproxy.startup import refuse_loop
 from idemproxy.stores.base import Store
 from idemproxy.tokens import Tokens
@@ -70,6 +71,7 @@ class Plan:
     upstream: Upstream
     ownership: Ownership
     prober: Prober
+    reauthorizer: Reauthorizer
     key_sets: dict[str, KeySet]
     tokens: Tokens | None
     gateway: Gateway
@@ -88,6 +90,7 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
     else:
         ownership = before.ownership.forwarding_by(forward)
     prober = Prober(forwarding, shared.store)
+    reauthorizer = Reauthorizer(forwarding, CLOCK)
     key_sets = _key_sets(settings, before)
     jwt = settings.jwt
     tokens = None if jwt is None else Tokens(jwt.policy, jwt.keys, tuple(key_sets.values()))
@@ -99,12 +102,13 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
         ownership,
         shared.waiters,
         prober,
+        reauthorizer,
         CLOCK,
         shared.metrics,
     )
     if before is not None:
         gateway.succeed(before.gateway)
-    return Plan(settings, upstream, ownership, prober, key_sets, tokens, gateway)
+    return Plan(settings, upstream, ownership, prober, reauthorizer, key_sets, tokens, gateway)
 
 
 def _key_sets(settings: Settings, before: Plan | None) -> dict[str, KeySet]:

@@ -40,6 +40,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),
+    "reauthorizing": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding"}),
     "owner": frozenset(
         {"idempotency", "stores", "clocks", "execution", "forwarding", "lease", "observe", "outcomes", "tee"}
     ),
@@ -55,6 +56,7 @@ ARROWS: dict[str, frozenset[str]] = {
             "ownership",
             "outcomes",
             "probing",
+            "reauthorizing",
             "tee",
             "waiters",
         }
@@ -68,7 +70,7 @@ ARROWS: dict[str, frozenset[str]] = {
         {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
         | {"records", "startup"}
         | {"execution", "forwarding", "gateway", "identifying", "jwks", "ownership", "outcomes", "probing"}
-        | {"tee", "tokens", "waiters"}
+        | {"reauthorizing", "tee", "tokens", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
     "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),

@@ -254,7 +254,6 @@ def test_settings_at_the_top_that_come_later_are_known(line: str) -> None:
         "key: {retry_marker: {header: a}}",
         "mode: observe",
         "preset: github",
-        "reauthorize: {path: /}",
         "cors: {origins: []}",
     ],
 )
