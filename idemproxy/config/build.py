@@ -100,7 +100,7 @@ def _settings(top: Found, merged: list[Found], jwt: JwtSettings | None) -> Setti
     timeouts = top.inner("upstream_timeouts")
     rules = tuple(_rule(each, timeouts.need("response", int)) for each in merged)
     warnings = [] if rules else ["there are no routes: every request is forwarded untouched, nothing is protected"]
-    warnings += warn_jwt(jwt) if jwt is not None else []
+    warnings += warn_jwt(jwt, rules) if jwt is not None else []
     for rule, found in zip(rules, merged, strict=True):
         written = found.written("release_statuses")
         warnings += warn_rule(rule, merge_statuses(written.value) if written else frozenset())

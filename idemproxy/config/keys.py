@@ -224,6 +224,10 @@ def warn_keys(rule: Rule) -> list[str]:
         f"scope has {name.decode()}, which differs in each attempt: no retry would be known again"
         for name in sorted(names & _EVERY_ATTEMPT)
     ]
+    if b"cookie" in names:
+        said.append(
+            "scope has all cookies, of which some change often: no retry would be known again; write cookie:NAME"
+        )
     signed = any(name.startswith(b"x-amz-") for name, _ in rule.match.headers)
     if signed and any(part.name == b"authorization" and part.pattern is None for part in scopes):
         said.append(
@@ -231,10 +235,10 @@ def warn_keys(rule: Rule) -> list[str]:
             "write {header: Authorization, pattern: 'Credential=([^/]+)/'}"
         )
     sources = [{piece.source for piece in each.pieces if isinstance(piece, Part)} for each in rule.key.natural]
-    if sources and any(part.pattern is not None for part in scopes):
+    if sources and rule.reauthorize is None and any(part.pattern is not None for part in scopes):
         said.append(
             "a scope's pattern with a natural key is weak: whoever can guess the request's content and write that header gets the "
-            "recorded answer"
+            "recorded answer; write reauthorize"
         )
     if any(Source.CLIENT_IP in each for each in sources):
         said.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from idemproxy.config.table import Field, Found, Table
 from idemproxy.config.tree import Branch, Node
 from idemproxy.config.verify import SecretText, Written
 from idemproxy.idempotency.jwt_claims import ALGORITHMS, SHARED, TokenPolicy, TrustedKey
+from idemproxy.idempotency.routes import Rule, claims_of
 
 _LARGEST_FILE: Final = 256 << 10
 
@@ -188,9 +189,13 @@ def _able(source: object) -> frozenset[str]:
 _LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|\[::1\]", re.IGNORECASE)
 
 
-def warn_jwt(jwt: JwtSettings) -> list[str]:
+def warn_jwt(jwt: JwtSettings, rules: Sequence[Rule]) -> list[str]:
     """What is allowed in `jwt:` and surprising."""
     said = []
+    if rules and not any(claims_of(rule) for rule in rules):
+        said.append(
+            "jwt is there, and no rule's scope has jwt:CLAIM: no token is verified, and a retry with a renewed one is a new operation"
+        )
     for each in jwt.urls:
         parts = _URL.fullmatch(each.url)
         if parts is not None and each.url[:5].lower() == "http:" and not _LOOPBACK.fullmatch(parts["host"]):

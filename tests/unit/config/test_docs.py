@@ -9,14 +9,23 @@ import pytest
 
 from tests.unit.config.texts import UPSTREAM, settings
 
-KEYS = Path(__file__).parents[3] / "docs" / "keys.md"
-BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", KEYS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+DOCS = Path(__file__).parents[3] / "docs"
+BLOCKS = {
+    f"{page}, {number}": text
+    for page in ("keys", "tokens")
+    for number, text in enumerate(
+        re.findall(
+            r"^```yaml\n(.*?)^```$", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        ),
+        1,
+    )
+}
 
 
 def test_there_are_examples() -> None:
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 9
 
 
-@pytest.mark.parametrize("text", BLOCKS)
+@pytest.mark.parametrize("text", BLOCKS.values(), ids=BLOCKS)
 def test_an_example_of_the_documentation_loads(text: str) -> None:
     assert settings(UPSTREAM + text).warnings == ()

@@ -106,6 +106,13 @@ def test_what_is_surprising() -> None:
     )
 
 
+def test_keys_that_no_scope_uses_are_told() -> None:
+    text = f"{KEYS}routes: [{{match: {{path: /x}}, scope: ['%s:sub']}}]"
+    assert settings(text % "jwt").warnings == ()
+    (said,) = settings(text % "header").warnings
+    assert "no rule's scope has jwt:CLAIM" in said
+
+
 # ------------------------------------------------------------------------------------------------------------------------- the scope
 
 
