@@ -100,7 +100,7 @@ async def test_a_forger_gets_no_recorded_answer(store_url: str) -> None:
         assert (await product.ask(post(more=bearing(NONE)))).status == 401
 
 
-async def test_a_body_is_not_asked_for_where_the_token_is_wrong(product: Product, tmp_path: Any) -> None:
+async def test_a_body_is_not_asked_for_where_the_token_is_wrong(tmp_path: Any) -> None:
     async with (
         serving(f"sqlite:{tmp_path / 'other.db'}", rules=RULE, more=SHARED) as other,
         await other.connect() as wire,

@@ -312,9 +312,10 @@ async def test_a_tenant_of_the_path_is_in_the_question(tmp_path: object) -> None
         assert question.raw.startswith(b"GET /t/a%2Fb HTTP/1.1\r\n")
 
 
-async def test_a_credential_is_not_taken_away_by_connection(tmp_path: object) -> None:
+@pytest.mark.parametrize("name", ["Authorization", "Cookie", "X-API-Key"])
+async def test_a_credential_is_not_taken_away_by_connection(tmp_path: object, name: str) -> None:
     async with serving(f"sqlite:{tmp_path}/store.db", rules=RULES) as product:
-        assert (await product.ask(post(more=f"{ALICE}Connection: Authorization\r\n"))).status == 400
+        assert (await product.ask(post(more=f"{ALICE}Connection: {name}\r\n"))).status == 400
         assert not product.api.requests
 
 
