@@ -4,12 +4,13 @@ retry."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import assert_never
 
 from idemproxy.clocks import Clock
+from idemproxy.errors import StoreError
 from idemproxy.execution import Operation
 from idemproxy.forwarding import answer_head
 from idemproxy.given import UNSIGNED, credential_invalid, credential_undecided, key_missing
@@ -20,14 +21,15 @@ from idemproxy.idempotency.credentials import credential_of
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
 from idemproxy.idempotency.jwt_claims import Doubted
-from idemproxy.idempotency.messages import Fields
+from idemproxy.idempotency.marker import Attempt, attempt_of, marked_key, marker_id
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
 from idemproxy.idempotency.operation import Refuse
 from idemproxy.idempotency.problems import Problem, Slug
-from idemproxy.idempotency.routes import Rule, claims_of
+from idemproxy.idempotency.routes import OnStoreFailure, Rule, claims_of
 from idemproxy.idempotency.signatures import Refused, verify
 from idemproxy.idempotency.template import Asked
 from idemproxy.proxy.incoming import BodyTooLarge, Incoming
+from idemproxy.stores.base import NameNewest, Store
 from idemproxy.tokens import Tokens, Undecided
 
 _NO_CLAIMS: Mapping[str, bytes] = MappingProxyType({})
@@ -49,16 +51,26 @@ class Unnamed:
 class Identifier:
     """Tells the operations of one product apart."""
 
-    def __init__(self, namespace: str, tokens: Tokens | None = None, wall: Clock = time.time) -> None:
-        """`tokens` are verified for the rules that know callers by what those claim. `wall` is the time of day, in seconds since 1970:
-        what signatures and the birth of a key are held against."""
+    def __init__(
+        self,
+        namespace: str,
+        store: Store,
+        tokens: Callable[[], bytes],
+        callers: Tokens | None = None,
+        wall: Clock = time.time,
+    ) -> None:
+        """`store` is where the newest operation of a retry marker is named, by one of `tokens`. `callers` are known by what their own
+        tokens claim, under a rule that says so. `wall` is the time of day, in seconds since 1970: what signatures and the birth of a key
+        are held against."""
         self._namespace = namespace
+        self._store = store
+        self._callers = callers
         self._tokens = tokens
         self._wall = wall
 
     async def identify(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
         """What the request asks for. Its body is read only where nothing in its head is against it. Raises BodyTooLarge, BadBody,
-        ClientGone."""
+        ClientGone, StoreError."""
         head = incoming.head
         match read_key(rule, head.fields):
             case Key() as key:
@@ -67,10 +79,8 @@ class Identifier:
                 return Refuse(Problem(Slug.KEY_INVALID, detail))
             case NoKey() if rule.key.natural:
                 return await self._derived(incoming, rule)
-            case NoKey() if rule.key.required:
-                return Refuse(key_missing(rule))
             case NoKey():
-                return Unnamed()
+                return await self._marked(incoming, rule, Refuse(key_missing(rule)))
             case other:
                 assert_never(other)
 
@@ -82,28 +92,94 @@ class Identifier:
         match derive(rule, asked):
             case Key() as key:
                 return await self._asked(incoming, rule, key, content)
-            case Underivable() if not rule.key.required:
+            case Underivable(detail):
                 if content is not None:
                     incoming.unread(content.body)
-                return Unnamed()
-            case Underivable(detail) | Ambiguous(detail):
+                return await self._marked(incoming, rule, Refuse(Problem(Slug.KEY_UNDERIVABLE, detail)))
+            case Ambiguous(detail):
                 return Refuse(Problem(Slug.KEY_UNDERIVABLE, detail))
             case other:
                 assert_never(other)
 
     async def _asked(self, incoming: Incoming, rule: Rule, key: Key, content: Content | None) -> Identified | Refuse:
         """What a request with a key asks for. `content` is None where its body was not read yet."""
-        fields = incoming.head.fields
-        claims = _NO_CLAIMS if self._tokens is None else await _claims(self._tokens, rule, fields)
+        claims = await self._claims(incoming, rule) if self._callers is not None else _NO_CLAIMS
         if isinstance(claims, Refuse):
             return claims
         content = content or await _content(incoming, rule)
-        if rule.verify is not None and isinstance(verify(rule.verify, fields, content.body, self._wall()), Refused):
+        if not self._signed(incoming, rule, content):
             return Refuse(UNSIGNED)
+        return self._identified(incoming, rule, key, content, claims)
+
+    async def _claims(self, incoming: Incoming, rule: Rule) -> Mapping[str, bytes] | Refuse:
+        """What the caller's token says of it, as far as the rule's scope asks."""
+        names = claims_of(rule)
+        if not names or self._callers is None:
+            return _NO_CLAIMS
+        match await self._callers.named(incoming.head.fields, names):
+            case Doubted(reason):
+                return Refuse(credential_invalid(reason))
+            case Undecided():
+                return Refuse(credential_undecided(rule))
+            case claims:
+                return claims
+
+    async def _marked(self, incoming: Incoming, rule: Rule, missing: Refuse) -> Identified | Unnamed | Refuse:
+        """The key is what the client says of its attempts. `missing`: what a request without any key gets, where the rule asks for one."""
+        head = incoming.head
+        marker = rule.key.marker
+        attempt = NoKey() if marker is None else attempt_of(marker, head.fields)
+        match attempt:
+            case BadKey(detail):
+                return Refuse(Problem(Slug.KEY_INVALID, detail))
+            case NoKey():
+                return missing if rule.key.required else Unnamed()
+            case Attempt():
+                claims = await self._claims(incoming, rule)
+        assert marker is not None
+        if isinstance(claims, Refuse):
+            return claims
+        content = await _content(incoming, rule)
+        if not self._signed(incoming, rule, content):
+            return Refuse(UNSIGNED)
+        said = fingerprint(rule.fingerprint, head.method, head.target, head.fields, content)
+        scope = scope_values(rule, head.fields, head.target, incoming.certificate, claims)
+        place = marker_id(self._namespace, scope, rule, said)
+        try:
+            nonce = await self._newest(place, attempt, marker.window)
+        except StoreError:
+            if rule.on_store_failure is not OnStoreFailure.FAIL_OPEN:
+                raise
+            nonce = self._tokens()
+        return self._identified(incoming, rule, marked_key(rule, said, nonce), content, claims)
+
+    async def _newest(self, place: str, attempt: Attempt, window: int) -> bytes:
+        """The nonce of the operation that an attempt belongs to. A first one names its own over the one that it found: if that fails,
+        a newer one was named, which further attempts would belong to in any case."""
+        nonce = self._tokens()
+        named = (await self._store.name_newest(place, NameNewest(None, nonce, window))).nonce
+        if attempt is Attempt.AGAIN:
+            return named or nonce
+        if named != nonce:
+            named = (await self._store.name_newest(place, NameNewest(named, nonce, window))).nonce
+        if named is None:  # what was found has expired since
+            await self._store.name_newest(place, NameNewest(None, nonce, window))
+        return nonce
+
+    def _identified(
+        self, incoming: Incoming, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes]
+    ) -> Identified | Refuse:
+        fields = incoming.head.fields
         age = Age.YOUNG if rule.key.age is None else age_of(rule, fields, key, self._wall())
         if isinstance(age, Problem):
             return Refuse(age)
         return Identified(self._operation(incoming, rule, key, content, claims), age)
+
+    def _signed(self, incoming: Incoming, rule: Rule, content: Content) -> bool:
+        """Whether the request bears the signature that the rule asks for, if any."""
+        return rule.verify is None or not isinstance(
+            verify(rule.verify, incoming.head.fields, content.body, self._wall()), Refused
+        )
 
     def _operation(
         self, incoming: Incoming, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes]
@@ -128,20 +204,6 @@ class Identifier:
             interim=interim,
             credential="" if rule.reauthorize is None else credential_of(rule, head.fields, name),
         )
-
-
-async def _claims(tokens: Tokens, rule: Rule, fields: Fields) -> Mapping[str, bytes] | Refuse:
-    """What the request's token says of its bearer, as far as the rule's scope asks."""
-    names = claims_of(rule)
-    if not names:
-        return _NO_CLAIMS
-    match await tokens.named(fields, names):
-        case Doubted(reason):
-            return Refuse(credential_invalid(reason))
-        case Undecided():
-            return Refuse(credential_undecided(rule))
-        case claims:
-            return claims
 
 
 async def _content(incoming: Incoming, rule: Rule) -> Content:

@@ -14,7 +14,9 @@ from idemproxy.config.checks import (
     warn_shadowed,
 )
 from idemproxy.config.faults import Faults, shown
-from idemproxy.config.model import RULE, TOP, KeyForm
+from idemproxy.config.keys import retry_marker
+from idemproxy.config.layers import merged_rule, preset_alone
+from idemproxy.config.model import TOP, KeyForm
 from idemproxy.config.policies import ProbeSetting
 from idemproxy.config.reauthorize import check_reauthorize, reauthorization
 from idemproxy.config.settings import (
@@ -75,7 +77,7 @@ def build(tree: Branch | None, faults: Faults) -> Settings:
 
 def _merged(rule: object, shared: Found, number: int) -> Found:
     assert isinstance(rule, Found)
-    merged = RULE.merged(rule, shared)
+    merged = merged_rule(rule, shared)
     if "name" in merged.items:
         return merged
     return Found({**merged.items, "name": Item(f"route-{number}", None, "name")})
@@ -102,9 +104,7 @@ def _settings(top: Found, merged: list[Found], jwt: JwtSettings | None) -> Setti
     warnings = [] if rules else ["there are no routes: every request is forwarded untouched, nothing is protected"]
     warnings += warn_jwt(jwt, rules) if jwt is not None else []
     for rule, found in zip(rules, merged, strict=True):
-        written = found.written("release_statuses")
-        warnings += warn_rule(rule, merge_statuses(written.value) if written else frozenset())
-        warnings += [f"rule {shown(rule.name)}: {each}" for each in warn_verify(found)]
+        warnings += _warnings(rule, found, timeouts.need("response", int))
     listen = address_of(top, "listen")
     assert listen is not None, "it has a default"
     return Settings(
@@ -178,7 +178,21 @@ def _rule(found: Found, response: int) -> Rule:
         max_response_body=found.need("max_response_body", int),
         replay_drop_headers=frozenset(found.need("replay_drop_headers", tuple)),
         problem_status=_problem_status(found.need("problem_status", tuple)),
+        preset=found.get("preset", str),
     )
+
+
+def _warnings(rule: Rule, found: Found, response: int) -> list[str]:
+    """What is surprising about a rule, without what its preset chose on purpose."""
+    alone = preset_alone(found)
+    known = [] if alone is None else _warn(_rule(alone, response), alone)
+    return [each for each in _warn(rule, found) if each not in known]
+
+
+def _warn(rule: Rule, found: Found) -> list[str]:
+    written = found.written("release_statuses")
+    said = warn_rule(rule, merge_statuses(written.value) if written else frozenset())
+    return said + [f"rule {shown(rule.name)}: {each}" for each in warn_verify(found)]
 
 
 def _on_unknown(found: Found, once: bool) -> OnUnknown:
@@ -217,14 +231,17 @@ def _key(found: Found) -> KeySource:
     form = found.need("format", KeyForm)
     natural = found.get("from", tuple) or ()
     by = found.get("first_sent", bytes) or form.birth
+    marker = retry_marker(found)
     return KeySource(
-        headers=() if natural and found.written("header") is None else found.need("header", tuple),
+        headers=() if (natural or marker) and found.written("header") is None else found.need("header", tuple),
         required=found.need("required", bool),
         form=form.name,
         pattern=form.pattern,
         max_length=found.need("max_length", int),
         natural=natural,
         age=None if by is None else KeyAge(by, found.need("max_clock_skew", int)),
+        batches=frozenset(found.need("batches", tuple)),
+        marker=marker,
     )
 
 

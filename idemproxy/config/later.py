@@ -23,11 +23,7 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
             "replicas": Later("Redis replicas that a claim waits for.", (0,)),
         },
         "rule": {
-            "preset": Later("The rest of a rule as one client or sender needs it."),
             "cors": Later("Origins that may read the proxy's own answers."),
-        },
-        "rule.key": {
-            "retry_marker": Later("Keys of clients that only number their retries."),
         },
     }
 )

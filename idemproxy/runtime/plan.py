@@ -96,7 +96,7 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
     tokens = None if jwt is None else Tokens(jwt.policy, jwt.keys, tuple(key_sets.values()))
     gateway = Gateway(
         settings.rules,
-        Identifier(settings.namespace, tokens),
+        Identifier(settings.namespace, shared.store, _token, tokens),
         settings.docs_url,
         forwarding,
         ownership,

@@ -131,6 +131,17 @@ async def test_with_a_natural_key(store_url: str) -> None:
         assert not replayed(await product.ask(post(None, body, more=bearing(signed(sub="bob")))))
 
 
+async def test_with_a_retry_marker(store_url: str) -> None:
+    rules = f"{RULE}    key: {{retry_marker: {{header: X-Attempt, window: 10m}}}}\n"
+    async with serving(store_url, rules=rules, more=SHARED) as product:
+        first, again = "X-Attempt: 0\r\n", "X-Attempt: 1\r\n"
+        assert not replayed(await product.ask(post(None, more=first + bearing(signed()))))
+        assert replayed(await product.ask(post(None, more=again + bearing(signed()))))
+        assert not replayed(await product.ask(post(None, more=again + bearing(signed(sub="bob")))))
+        assert problem(await product.ask(post(None, more=again)))["slug"] == "credential-invalid"
+        assert len(product.api.requests) == 2
+
+
 async def test_a_public_key_in_a_file(tmp_path: Any) -> None:
     file = tmp_path / "key.pem"
     file.write_bytes(pem(rsa_key()))

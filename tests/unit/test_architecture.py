@@ -36,7 +36,9 @@ ARROWS: dict[str, frozenset[str]] = {
     "outcomes": frozenset({"idempotency", "stores", "execution"}),
     "jwks": frozenset({"idempotency", "clocks"}),
     "tokens": frozenset({"idempotency", "clocks", "jwks"}),
-    "identifying": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding", "given", "tokens"}),
+    "identifying": frozenset(
+        {"idempotency", "http1", "proxy", "stores", "clocks", "execution", "forwarding", "given", "tokens"}
+    ),
     "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),

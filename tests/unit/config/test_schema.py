@@ -166,6 +166,9 @@ ACCEPTED = [
     rule_text("release_statuses: [4xx, 500, '${A}']").replace("'${A}'", "409"),
     rule_text("attempt_header: X-A"),
     rule_text("problem_status: {key-in-flight: 503}"),
+    rule_text("preset: github\nverify: {secrets: a}"),
+    rule_text("preset: null"),
+    rule_text("key: {from: '{json:/id} {target}', batches: [application/x-batch]}"),
     f"{UPSTREAM}upstream_timeouts: {{idle: 0}}\n",
     f"{UPSTREAM}admin: unix:/a\n",
     f"{UPSTREAM}forwarded_headers: true\nvia: true\nupstream_host: true\n",
@@ -196,6 +199,9 @@ REJECTED = [
     f"{UPSTREAM}pool: {{size: 9}}\n",
     f"{UPSTREAM}tls: {{listen: {{certificate: a}}}}\n",
     f"{UPSTREAM}defaults: {{name: x}}\n",
+    f"{UPSTREAM}defaults: {{preset: github}}\n",
+    rule_text("preset: gitlab"),
+    rule_text("key: {from: '{json:/id}', batches: [batch]}"),
     f"{UPSTREAM}routes: {{match: {{path: /x}}}}\n",
     f"{UPSTREAM}routes: [{{}}]\n",
     f"{UPSTREAM}routes: [{{match: {{}}}}]\n",
@@ -251,9 +257,7 @@ def test_settings_at_the_top_that_come_later_are_known(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "key: {retry_marker: {header: a}}",
         "mode: observe",
-        "preset: github",
         "cors: {origins: []}",
     ],
 )
