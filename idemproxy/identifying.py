@@ -74,7 +74,9 @@ class Identifier:
         head = incoming.head
         match read_key(rule, head.fields):
             case Key() as key:
-                return await self._asked(incoming, rule, key, None)
+                if self._callers is not None:
+                    return await self._known(self._callers, incoming, rule, key, None)
+                return self._asked(incoming, rule, key, await _content(incoming, rule))
             case BadKey(detail):
                 return Refuse(Problem(Slug.KEY_INVALID, detail))
             case NoKey() if rule.key.natural:
@@ -91,7 +93,9 @@ class Identifier:
         asked = Asked(rule.match.path, head.target, head.fields, incoming.peer, content or Content(b""))
         match derive(rule, asked):
             case Key() as key:
-                return await self._asked(incoming, rule, key, content)
+                if self._callers is not None:
+                    return await self._known(self._callers, incoming, rule, key, content)
+                return self._asked(incoming, rule, key, content or await _content(incoming, rule))
             case Underivable(detail):
                 if content is not None:
                     incoming.unread(content.body)
@@ -101,28 +105,15 @@ class Identifier:
             case other:
                 assert_never(other)
 
-    async def _asked(self, incoming: Incoming, rule: Rule, key: Key, content: Content | None) -> Identified | Refuse:
-        """What a request with a key asks for. `content` is None where its body was not read yet."""
-        claims = await self._claims(incoming, rule) if self._callers is not None else _NO_CLAIMS
+    async def _known(
+        self, callers: Tokens, incoming: Incoming, rule: Rule, key: Key, content: Content | None
+    ) -> Identified | Refuse:
+        """What a request with a key asks for, where its caller may have to be known by a token. `content` is None where its body was not
+        read yet."""
+        claims = await _claims(callers, incoming, rule)
         if isinstance(claims, Refuse):
             return claims
-        content = content or await _content(incoming, rule)
-        if not self._signed(incoming, rule, content):
-            return Refuse(UNSIGNED)
-        return self._identified(incoming, rule, key, content, claims)
-
-    async def _claims(self, incoming: Incoming, rule: Rule) -> Mapping[str, bytes] | Refuse:
-        """What the caller's token says of it, as far as the rule's scope asks."""
-        names = claims_of(rule)
-        if not names or self._callers is None:
-            return _NO_CLAIMS
-        match await self._callers.named(incoming.head.fields, names):
-            case Doubted(reason):
-                return Refuse(credential_invalid(reason))
-            case Undecided():
-                return Refuse(credential_undecided(rule))
-            case claims:
-                return claims
+        return self._asked(incoming, rule, key, content or await _content(incoming, rule), claims)
 
     async def _marked(self, incoming: Incoming, rule: Rule, missing: Refuse) -> Identified | Unnamed | Refuse:
         """The key is what the client says of its attempts. `missing`: what a request without any key gets, where the rule asks for one."""
@@ -135,7 +126,7 @@ class Identifier:
             case NoKey():
                 return missing if rule.key.required else Unnamed()
             case Attempt():
-                claims = await self._claims(incoming, rule)
+                claims = _NO_CLAIMS if self._callers is None else await _claims(self._callers, incoming, rule)
         assert marker is not None
         if isinstance(claims, Refuse):
             return claims
@@ -151,7 +142,7 @@ class Identifier:
             if rule.on_store_failure is not OnStoreFailure.FAIL_OPEN:
                 raise
             nonce = self._tokens()
-        return self._identified(incoming, rule, marked_key(rule, said, nonce), content, claims)
+        return self._asked(incoming, rule, marked_key(rule, said, nonce), content, claims)
 
     async def _newest(self, place: str, attempt: Attempt, window: int) -> bytes:
         """The nonce of the operation that an attempt belongs to. A first one names its own over the one that it found: if that fails,
@@ -166,10 +157,12 @@ class Identifier:
             await self._store.name_newest(place, NameNewest(None, nonce, window))
         return nonce
 
-    def _identified(
-        self, incoming: Incoming, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes]
+    def _asked(
+        self, incoming: Incoming, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes] = _NO_CLAIMS
     ) -> Identified | Refuse:
         fields = incoming.head.fields
+        if not self._signed(incoming, rule, content):
+            return Refuse(UNSIGNED)
         age = Age.YOUNG if rule.key.age is None else age_of(rule, fields, key, self._wall())
         if isinstance(age, Problem):
             return Refuse(age)
@@ -204,6 +197,20 @@ class Identifier:
             interim=interim,
             credential="" if rule.reauthorize is None else credential_of(rule, head.fields, name),
         )
+
+
+async def _claims(callers: Tokens, incoming: Incoming, rule: Rule) -> Mapping[str, bytes] | Refuse:
+    """What the caller's token says of it, as far as the rule's scope asks."""
+    names = claims_of(rule)
+    if not names:
+        return _NO_CLAIMS
+    match await callers.named(incoming.head.fields, names):
+        case Doubted(reason):
+            return Refuse(credential_invalid(reason))
+        case Undecided():
+            return Refuse(credential_undecided(rule))
+        case claims:
+            return claims
 
 
 async def _content(incoming: Incoming, rule: Rule) -> Content:
