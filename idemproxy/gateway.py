@@ -52,7 +52,7 @@ from idemproxy.idempotency.operation import (
 )
 from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.idempotency.routes import Rule, own_fields
-from idemproxy.identifying import Identified, Identifier, Unnamed, same
+from idemproxy.identifying import Identified, Identifier, Unnamed, reused, same
 from idemproxy.observe.metrics import Metrics, Passed, Probed
 from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown
 from idemproxy.owner import Owner
@@ -217,7 +217,7 @@ class Gateway:
         """The operation is executed in this process: no store is asked until that is over. None: look again."""
         rule = operation.rule
         if not same(operation, owner.operation.recipe, owner.operation.fingerprint):
-            return Refuse(REUSED)
+            return reused(operation, owner.operation.recipe, owner.operation.fingerprint)
         turn = in_flight(rule, rule.lease)
         if isinstance(turn, Refuse):
             return turn
@@ -250,6 +250,8 @@ class Gateway:
             match decision:
                 case Replay(answer):
                     return Recorded(answer)
+                case Refuse(problem) if problem is REUSED and isinstance(fact, Found):
+                    return reused(operation, fact.record.recipe, fact.record.fingerprint)
                 case Refuse() | TakeOver():
                     return decision
                 case Probe():
@@ -336,10 +338,12 @@ class Gateway:
             case other:
                 assert_never(other)
 
-    def _decided(self, rule: Rule, given: Given, began: float, **of: str) -> None:
+    def _decided(self, rule: Rule, given: Given, began: float, **of: object) -> None:
         """One line in the log, and one more in the metrics."""
         seconds = self._clock() - began
         said = told(given, rule)
+        if isinstance(given, Refuse) and given.differs:
+            of["differs"] = list(given.differs)
         self._metrics.rule(rule.name).decided(said.decision, said.state, seconds)
         line = {"decision": said.decision.value, "state": said.state, "status": said.status}
         log.info("decision", rule=rule.name, **line, ms=round(seconds * 1000, 1), **of)

@@ -14,10 +14,10 @@ from idemproxy.given import UNSIGNED, key_missing
 from idemproxy.http1.heads import AnswerHead, Length
 from idemproxy.idempotency.age import Age, age_of
 from idemproxy.idempotency.content import Content
-from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
+from idemproxy.idempotency.fingerprint import differing, equal, fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
-from idemproxy.idempotency.operation import Refuse
+from idemproxy.idempotency.operation import REUSED, Refuse
 from idemproxy.idempotency.problems import Problem, Slug
 from idemproxy.idempotency.routes import Rule
 from idemproxy.idempotency.signatures import Refused, verify
@@ -124,7 +124,16 @@ async def _content(incoming: Incoming, rule: Rule) -> Content:
 def same(operation: Operation, recipe: str, found: bytes) -> bool:
     """Whether a record with that fingerprint is this operation's. One made by another recipe (the rule changed since) is compared by its
     own: what had to be equal then."""
+    return equal(found, _by(recipe, operation))
+
+
+def reused(operation: Operation, recipe: str, found: bytes) -> Refuse:
+    """What an operation gets whose key another request bore before, with what differs between the two."""
+    return Refuse(REUSED, differing(recipe_of(recipe), found, _by(recipe, operation)))
+
+
+def _by(recipe: str, operation: Operation) -> bytes:
     if recipe == operation.recipe:
-        return found == operation.fingerprint
+        return operation.fingerprint
     head = operation.head
-    return found == fingerprint(recipe_of(recipe), head.method, head.target, head.fields, Content(operation.body))
+    return fingerprint(recipe_of(recipe), head.method, head.target, head.fields, Content(operation.body))

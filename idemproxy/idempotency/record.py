@@ -57,7 +57,7 @@ class Tombstone:
 @dataclass(frozen=True, slots=True)
 class Record:
     """What the store holds for an operation. Times are milliseconds on the store's clock. `lease_until` is when the last lease that
-    was given ends, or ended."""
+    was given ends, or ended. `fingerprint` is a digest, and behind it a mark of each part."""
 
     state: State
     fingerprint: bytes
@@ -78,8 +78,8 @@ class Record:
 
 _HEAD = struct.Struct(">2sBBBBIQQQQQ16s32sHHHIH")
 """Magic and encoding, state, flags, on_unknown, reason, attempt, version, created_at, updated_at, expires_at, lease_until, token,
-fingerprint, bytes of rule, bytes of recipe, status, bytes of the answer's head, bytes of its trailers. Then rule, recipe, the
-answer's head, trailers and body.
+fingerprint's digest, bytes of rule, bytes of recipe and marks, status, bytes of the answer's head, bytes of its trailers. Then rule,
+recipe, the fingerprint's marks (behind a zero byte, where there are any), the answer's head, trailers and body.
 `stores/scripts` reads and writes these offsets in Lua."""
 
 HEAD_BYTES = _HEAD.size
@@ -106,6 +106,8 @@ def encode(record: Record) -> bytes:
         case None:
             pass
     rule, recipe = record.rule.encode(), record.recipe.encode()
+    if marks := record.fingerprint[FINGERPRINT_BYTES:]:
+        recipe = b"\0".join((recipe, marks))
     fixed = _HEAD.pack(
         MAGIC,
         record.state,
@@ -119,7 +121,7 @@ def encode(record: Record) -> bytes:
         record.expires_at,
         record.lease_until,
         record.token,
-        record.fingerprint,
+        record.fingerprint[:FINGERPRINT_BYTES],
         len(rule),
         len(recipe),
         status,
@@ -167,11 +169,12 @@ def decode(value: bytes) -> Record:
         answer = Answer(status, value[head_at:trailers_at], value[body_at:], value[trailers_at:body_at])
     elif status:
         answer = Tombstone(status)
+    recipe, _, marks = value[recipe_at:head_at].partition(b"\0")
     try:
         return Record(
             State(state),
-            fingerprint,
-            value[recipe_at:head_at].decode(),
+            fingerprint + marks,
+            recipe.decode(),
             value[HEAD_BYTES:recipe_at].decode(),
             token,
             version,

@@ -87,10 +87,10 @@ def number(value: int) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt: int) -> bytes:
+def _plain(recipe: str, marks: int, rule: str, on_unknown: OnUnknown, version: int, attempt: int) -> bytes:
     record = Record(
         State.PROCESSING,
-        bytes(FINGERPRINT_BYTES),
+        bytes(FINGERPRINT_BYTES + marks),
         recipe,
         rule,
         NO_TOKEN,
@@ -110,8 +110,9 @@ def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt:
 
 def template(claim: Claim, attempt: int = 1, version: int = 1) -> bytes:
     """The record that a claim makes, for a script to fill in the times."""
-    plain = _plain(claim.recipe, claim.rule, claim.on_unknown, version, attempt)
-    return b"".join((plain[:TOKEN_AT], claim.token, claim.fingerprint, plain[RULE_BYTES_AT:]))
+    digest, marks = claim.fingerprint[:FINGERPRINT_BYTES], claim.fingerprint[FINGERPRINT_BYTES:]
+    plain = _plain(claim.recipe, len(marks), claim.rule, claim.on_unknown, version, attempt)
+    return b"".join((plain[:TOKEN_AT], claim.token, digest, plain[RULE_BYTES_AT : len(plain) - len(marks)], marks))
 
 
 def anew(made_from: Anew | None) -> bytes:

@@ -83,7 +83,7 @@ seen_versions = st.one_of(st.just(AS_IT_IS), st.just(AS_IT_IS), st.just(ITS_VERS
 claims = st.builds(
     Claim,
     token=tokens,
-    fingerprint=st.sampled_from([b"f" * 32, b"g" * 32]),
+    fingerprint=st.sampled_from([b"f" * 32, b"g" * 32 + b"\0\xffmark"]),
     recipe=st.sampled_from(["", "recipe", "r\u00e9"]),
     rule=st.sampled_from(["charges", "r"]),
     on_unknown=st.sampled_from(OnUnknown),
