@@ -150,6 +150,9 @@ class Gateway:
         except BadBody as error:
             await incoming.answer(self.refusal(400, str(error)))
             return
+        except StoreError as error:
+            log.warning("store gives no fact", rule=rule.name, error=str(error))
+            asked = store_down(rule)
         match asked:
             case Identified(operation, age):
                 await self._protect(incoming, operation, age, began)

@@ -52,7 +52,10 @@ def store_down(rule: Rule) -> Refuse:
 def key_missing(rule: Rule) -> Problem:
     """The rule asks for a key, and there is none."""
     names = " or ".join(name.decode().title() for name in rule.key.headers)
-    return Problem(Slug.KEY_MISSING, f"Send an idempotency key in {names}. Nothing was executed.")
+    ways = [f"an idempotency key in {names}"] if names else []
+    if rule.key.marker is not None:
+        ways.append(f"the number of attempts before this one in {rule.key.marker.header.decode().title()}")
+    return Problem(Slug.KEY_MISSING, f"Send {', or '.join(ways)}. Nothing was executed.")
 
 
 def too_large(rule: Rule) -> Problem:

@@ -4,10 +4,12 @@ retry."""
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
 from idemproxy.clocks import Clock
+from idemproxy.errors import StoreError
 from idemproxy.execution import Operation
 from idemproxy.forwarding import answer_head
 from idemproxy.given import UNSIGNED, key_missing
@@ -16,13 +18,15 @@ from idemproxy.idempotency.age import Age, age_of
 from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.fingerprint import differing, equal, fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
+from idemproxy.idempotency.marker import Attempt, attempt_of, marked_key, marker_id
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
 from idemproxy.idempotency.operation import REUSED, Refuse
 from idemproxy.idempotency.problems import Problem, Slug
-from idemproxy.idempotency.routes import Rule
+from idemproxy.idempotency.routes import OnStoreFailure, Rule
 from idemproxy.idempotency.signatures import Refused, verify
 from idemproxy.idempotency.template import Asked
 from idemproxy.proxy.incoming import BodyTooLarge, Incoming
+from idemproxy.stores.base import NameNewest, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,17 @@ class Unnamed:
 class Identifier:
     """Tells the operations of one product apart."""
 
-    def __init__(self, namespace: str, wall: Clock = time.time) -> None:
-        """`wall` is the time of day, in seconds since 1970: what signatures and the birth of a key are held against."""
+    def __init__(self, namespace: str, store: Store, tokens: Callable[[], bytes], wall: Clock = time.time) -> None:
+        """`store` is where the newest operation of a retry marker is named, by one of `tokens`. `wall` is the time of day, in seconds
+        since 1970: what signatures and the birth of a key are held against."""
         self._namespace = namespace
+        self._store = store
+        self._tokens = tokens
         self._wall = wall
 
     async def identify(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
         """What the request asks for. Its body is read only where nothing in its head is against it. Raises BodyTooLarge, BadBody,
-        ClientGone."""
+        ClientGone, StoreError."""
         head = incoming.head
         match read_key(rule, head.fields):
             case Key() as key:
@@ -57,10 +64,8 @@ class Identifier:
                 return Refuse(Problem(Slug.KEY_INVALID, detail))
             case NoKey() if rule.key.natural:
                 return await self._derived(incoming, rule)
-            case NoKey() if rule.key.required:
-                return Refuse(key_missing(rule))
             case NoKey():
-                return Unnamed()
+                return await self._marked(incoming, rule, Refuse(key_missing(rule)))
             case other:
                 assert_never(other)
 
@@ -72,23 +77,68 @@ class Identifier:
         match derive(rule, asked):
             case Key() as key:
                 return self._asked(incoming, rule, key, content or await _content(incoming, rule))
-            case Underivable() if not rule.key.required:
+            case Underivable(detail):
                 if content is not None:
                     incoming.unread(content.body)
-                return Unnamed()
-            case Underivable(detail) | Ambiguous(detail):
+                return await self._marked(incoming, rule, Refuse(Problem(Slug.KEY_UNDERIVABLE, detail)))
+            case Ambiguous(detail):
                 return Refuse(Problem(Slug.KEY_UNDERIVABLE, detail))
             case other:
                 assert_never(other)
 
+    async def _marked(self, incoming: Incoming, rule: Rule, missing: Refuse) -> Identified | Unnamed | Refuse:
+        """The key is what the client says of its attempts. `missing`: what a request without any key gets, where the rule asks for one."""
+        head = incoming.head
+        marker = rule.key.marker
+        attempt = NoKey() if marker is None else attempt_of(marker, head.fields)
+        match attempt:
+            case BadKey(detail):
+                return Refuse(Problem(Slug.KEY_INVALID, detail))
+            case NoKey():
+                return missing if rule.key.required else Unnamed()
+            case Attempt():
+                content = await _content(incoming, rule)
+        assert marker is not None
+        if not self._signed(incoming, rule, content):
+            return Refuse(UNSIGNED)
+        said = fingerprint(rule.fingerprint, head.method, head.target, head.fields, content)
+        scope = scope_values(rule, head.fields, head.target, incoming.certificate)
+        place = marker_id(self._namespace, scope, rule, said)
+        try:
+            nonce = await self._newest(place, attempt, marker.window)
+        except StoreError:
+            if rule.on_store_failure is not OnStoreFailure.FAIL_OPEN:
+                raise
+            nonce = self._tokens()
+        return self._asked(incoming, rule, marked_key(rule, said, nonce), content)
+
+    async def _newest(self, place: str, attempt: Attempt, window: int) -> bytes:
+        """The nonce of the operation that an attempt belongs to. A first one names its own over the one that it found: if that fails,
+        a newer one was named, which further attempts would belong to in any case."""
+        nonce = self._tokens()
+        named = (await self._store.name_newest(place, NameNewest(None, nonce, window))).nonce
+        if attempt is Attempt.AGAIN:
+            return named or nonce
+        if named != nonce:
+            named = (await self._store.name_newest(place, NameNewest(named, nonce, window))).nonce
+        if named is None:  # what was found has expired since
+            await self._store.name_newest(place, NameNewest(None, nonce, window))
+        return nonce
+
     def _asked(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Identified | Refuse:
         fields = incoming.head.fields
-        if rule.verify is not None and isinstance(verify(rule.verify, fields, content.body, self._wall()), Refused):
+        if not self._signed(incoming, rule, content):
             return Refuse(UNSIGNED)
         age = Age.YOUNG if rule.key.age is None else age_of(rule, fields, key, self._wall())
         if isinstance(age, Problem):
             return Refuse(age)
         return Identified(self._operation(incoming, rule, key, content), age)
+
+    def _signed(self, incoming: Incoming, rule: Rule, content: Content) -> bool:
+        """Whether the request bears the signature that the rule asks for, if any."""
+        return rule.verify is None or not isinstance(
+            verify(rule.verify, incoming.head.fields, content.body, self._wall()), Refused
+        )
 
     def _operation(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Operation:
         head = incoming.head

@@ -14,6 +14,7 @@ from idemproxy.config.checks import (
     warn_shadowed,
 )
 from idemproxy.config.faults import Faults, shown
+from idemproxy.config.keys import retry_marker
 from idemproxy.config.model import RULE, TOP, KeyForm
 from idemproxy.config.policies import ProbeSetting
 from idemproxy.config.settings import (
@@ -209,14 +210,16 @@ def _key(found: Found) -> KeySource:
     form = found.need("format", KeyForm)
     natural = found.get("from", tuple) or ()
     by = found.get("first_sent", bytes) or form.birth
+    marker = retry_marker(found)
     return KeySource(
-        headers=() if natural and found.written("header") is None else found.need("header", tuple),
+        headers=() if (natural or marker) and found.written("header") is None else found.need("header", tuple),
         required=found.need("required", bool),
         form=form.name,
         pattern=form.pattern,
         max_length=found.need("max_length", int),
         natural=natural,
         age=None if by is None else KeyAge(by, found.need("max_clock_skew", int)),
+        marker=marker,
     )
 
 

@@ -128,6 +128,7 @@ def _check_attempt_header(rule: Found, faults: Faults) -> None:
     uses: dict[str, Sequence[object]] = {
         "key.header": _tuple(rule.inner("key").get("header", tuple)),
         "key.from": natural_headers(rule),
+        "key.retry_marker": [rule.inner("key").inner("retry_marker").get("header", bytes)],
         "scope": scopes,
         "fingerprint.headers": _tuple(rule.inner("fingerprint").get("headers", tuple)),
     }

@@ -19,6 +19,7 @@ from idemproxy.idempotency.routes import (
     Ignored,
     LiteralScope,
     PathScope,
+    RetryMarker,
     Rule,
     Within,
 )
@@ -59,6 +60,28 @@ FIRST_SENT: Final = Field(
     "first_sent", header_name(), "The header that says when the request was first sent, which bears the key's age."
 )
 SKEW: Final = Field("max_clock_skew", duration("1ms", "24h", "5m"), "How far clients' clocks may be off.", "5m")
+
+
+MARKER: Final = Field(
+    "retry_marker",
+    Table(
+        "rule.key.retry_marker",
+        (
+            Field("header", header_name(values.key_header), "The header that numbers attempts from 0.", required=True),
+            Field(
+                "window", duration("1s", "24h", "10m"), "How long after its beginning an operation has retries.", "10m"
+            ),
+        ),
+    ),
+    "For clients that send no key: attempt 0 is a new operation, a further one joins the newest with the same request.",
+)
+
+
+def retry_marker(key: Found) -> RetryMarker | None:
+    """The marker that a rule's `key` names."""
+    found = key.inner("retry_marker")
+    header = found.get("header", bytes)
+    return None if header is None else RetryMarker(header, found.need("window", int))
 
 
 def _scope(text: str) -> object:
@@ -230,6 +253,8 @@ def warn_keys(rule: Rule) -> list[str]:
         said.append(
             "key.from has client_ip: callers behind one address are one, and a caller that changes its address is another"
         )
+    if rule.key.marker is not None and rule.ttl < rule.key.marker.window:
+        said.append("ttl is shorter than key.retry_marker.window: a retry whose answer is forgotten executes again")
     if rule.ttl > LONG and any(each <= {Source.BODY, Source.CLIENT_IP} for each in sources):
         said.append(
             "key.from is the body alone, and ttl is longer than 10 minutes: a request that is sent twice on purpose runs once"

@@ -28,9 +28,6 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
             "reauthorize": Later("Asking the upstream before a replay."),
             "cors": Later("Origins that may read the proxy's own answers."),
         },
-        "rule.key": {
-            "retry_marker": Later("Keys of clients that only number their retries."),
-        },
     }
 )
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from idemproxy.config import values
-from idemproxy.config.keys import FIRST_SENT, IGNORED, NATURAL, SCOPE_PART, SKEW, header_name, regex_field
+from idemproxy.config.keys import FIRST_SENT, IGNORED, MARKER, NATURAL, SCOPE_PART, SKEW, header_name, regex_field
 from idemproxy.config.kinds import (
     SUBSTITUTED,
     Flag,
@@ -105,6 +105,7 @@ KEY = Table(
         Field("max_length", Whole(1, 8192), "The longest key from a header, in bytes.", 255),
         FIRST_SENT,
         SKEW,
+        MARKER,
     ),
 )
 

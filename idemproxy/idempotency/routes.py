@@ -73,9 +73,19 @@ class KeyAge:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryMarker:
+    """The header (lower case) in which a client numbers its attempts from 0, and for how many milliseconds a further attempt belongs to
+    an operation that began."""
+
+    header: bytes
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeySource:
     """Where the key is read: header names in lower case; `pattern` must match the whole key (None: any); `form` is the format's
-    name, for messages. Where none of the headers is there, the key is derived by the first of `natural` that can be filled."""
+    name, for messages. Where none of the headers is there, the key is derived by the first of `natural` that can be filled; where none
+    can, by the retry marker."""
 
     headers: tuple[bytes, ...] = (b"idempotency-key",)
     required: bool = False
@@ -84,6 +94,7 @@ class KeySource:
     max_length: int = 255
     natural: tuple[Template, ...] = ()
     age: KeyAge | None = None
+    marker: RetryMarker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +234,9 @@ def own_fields(rule: Rule) -> frozenset[bytes]:
     read = {name for template in templates for each in template.pieces if (name := _field(each)) is not None}
     matched = {name for name, _ in rule.match.headers}
     born = {rule.key.age.by} if rule.key.age is not None and isinstance(rule.key.age.by, bytes) else set()
+    marked = {rule.key.marker.header} if rule.key.marker is not None else set()
     signed = SIGNED_FIELDS[rule.verify.scheme] if rule.verify is not None else frozenset()
-    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *matched, *read, *born, *signed})
+    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *matched, *read, *born, *marked, *signed})
 
 
 def _field(piece: bytes | Part) -> bytes | None:

@@ -17,6 +17,8 @@ from idemproxy.stores.base import (
     EndFact,
     LookFact,
     MarkUnknown,
+    NameNewest,
+    Newest,
     NextAttempt,
     NextFact,
     Page,
@@ -34,7 +36,7 @@ T = TypeVar("T")
 
 COMMANDS: Final = (
     *("claim", "take_over", "renew", "next_attempt", "complete", "mark_unknown", "release", "take_back"),
-    *("settle", "get", "scan", "check"),
+    *("settle", "name_newest", "get", "scan", "check"),
 )
 """The commands that are timed: those that give a fact and end."""
 
@@ -56,6 +58,7 @@ class CountedStore:
             self._release,
             self._take_back,
             self._settle,
+            self._name_newest,
             self._get,
             self._scan,
             self._check,
@@ -88,6 +91,9 @@ class CountedStore:
 
     def settle(self, record_id: str, settlement: Settlement) -> Coroutine[Any, Any, EndFact]:
         return self._timed(self._settle, self._store.settle(record_id, settlement))
+
+    def name_newest(self, marker_id: str, asked: NameNewest) -> Coroutine[Any, Any, Newest]:
+        return self._timed(self._name_newest, self._store.name_newest(marker_id, asked))
 
     def get(self, record_id: str) -> Coroutine[Any, Any, LookFact]:
         return self._timed(self._get, self._store.get(record_id))

@@ -79,7 +79,7 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
     prober = Prober(forwarding, shared.store)
     gateway = Gateway(
         settings.rules,
-        Identifier(settings.namespace),
+        Identifier(settings.namespace, shared.store, _token),
         settings.docs_url,
         forwarding,
         ownership,

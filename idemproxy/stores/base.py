@@ -134,6 +134,17 @@ class SettleDelete:
 
 Settlement = SettleRelease | SettleComplete | SettleDelete
 
+
+@dataclass(frozen=True, slots=True)
+class NameNewest:
+    """Under a retry marker's id: name `nonce` the newest operation, for `window` milliseconds, if what is named there is `expected`
+    (None: nothing)."""
+
+    expected: bytes | None
+    nonce: bytes
+    window: int
+
+
 # ------------------------------------------------------------------------------------------------------------------- facts
 
 
@@ -197,6 +208,13 @@ LookFact = Found | Missing | Locked
 
 
 @dataclass(frozen=True, slots=True)
+class Newest:
+    """The operation that is named the newest one under a retry marker's id, now that the command was done or refused; None: none is."""
+
+    nonce: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Some records for an operator, and the cursor of the next page (None: that was the last)."""
 
@@ -236,6 +254,8 @@ class Store(Protocol):
     async def take_back(self, record_id: str, take_back: TakeBack) -> None: ...
 
     async def settle(self, record_id: str, settlement: Settlement) -> EndFact: ...
+
+    async def name_newest(self, marker_id: str, asked: NameNewest) -> Newest: ...
 
     async def get(self, record_id: str) -> LookFact: ...
 

@@ -27,6 +27,8 @@ from idemproxy.stores.base import (
     EndFact,
     LookFact,
     MarkUnknown,
+    NameNewest,
+    Newest,
     NextAttempt,
     NextFact,
     Page,
@@ -136,6 +138,10 @@ class Circuit:
     async def take_over(self, record_id: str, take_over: TakeOver) -> TakeOverFact:
         trial = self._admit()
         return await self._heard(self._store.take_over(record_id, take_over), trial)
+
+    async def name_newest(self, marker_id: str, asked: NameNewest) -> Newest:
+        trial = self._admit()
+        return await self._heard(self._store.name_newest(marker_id, asked), trial)
 
     async def get(self, record_id: str) -> LookFact:
         trial = self._admit()

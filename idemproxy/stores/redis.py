@@ -2,7 +2,8 @@
 
 Each command is one Lua script, run by EVALSHA, on three keys in one hash slot: `<namespace>:{<record id>}:record` holds the record
 and outlives `<namespace>:{<record id>}:lock`, the lease; `<namespace>:{<record id>}:dead`, mostly not there, holds the tokens that were
-taken back. Times are the server's. Ends are published on `<namespace>:ends`.
+taken back. Times are the server's. Ends are published on `<namespace>:ends`. `<namespace>:{<marker id>}:newest` names the newest
+operation that a retry marker can mean.
 
 The least that its user needs (Redis 7; NAME and PASSWORD are yours, and `shop` is the namespace)::
 
@@ -33,6 +34,8 @@ from idemproxy.stores.base import (
     Found,
     LookFact,
     MarkUnknown,
+    NameNewest,
+    Newest,
     NextAttempt,
     NextFact,
     Page,
@@ -83,6 +86,7 @@ class RedisStore:
         example = _NOWHERE.encode()
         keys = bulk(*(self._prefix + example + suffix for suffix in (self._suffix, b"}:lock", b"}:dead")))
         self._keys = keys.replace(b"%", b"%%").replace(example, b"%b")
+        self._marker = bulk(self._prefix + example + b"}:newest").replace(b"%", b"%%").replace(example, b"%b")
 
     async def claim(self, record_id: str, claim: Claim) -> ClaimFact:
         made = scripts.template(claim)
@@ -148,6 +152,11 @@ class RedisStore:
             case other:
                 assert_never(other)
         return cast(EndFact, await self._end(scripts.SETTLE, record_id, *asked))
+
+    async def name_newest(self, marker_id: str, asked: NameNewest) -> Newest:
+        arguments = bulk(asked.expected or b"", asked.nonce, number(asked.window))
+        rest = self._marker % marker_id.encode() + arguments
+        return cast(Newest, await self._ask(self._link, scripts.NAME_NEWEST, rest, 0))
 
     async def get(self, record_id: str) -> LookFact:
         return cast(LookFact, await self._whole(scripts.LOOK, record_id, number(MOST_BYTES)))

@@ -25,10 +25,10 @@ from idemproxy.idempotency.record import (
     decode,
     encode,
 )
-from idemproxy.stores.base import Anew, Claim, Claimed, Dead, Done, Found, Locked, Missing, Renewed
+from idemproxy.stores.base import Anew, Claim, Claimed, Dead, Done, Found, Locked, Missing, Newest, Renewed
 from idemproxy.stores.redis_wire import Reply, bulk
 
-Fact = Claimed | Found | Missing | Locked | Dead | Renewed | Done
+Fact = Claimed | Found | Missing | Locked | Dead | Renewed | Done | Newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,23 @@ class Script:
     by_text: bytes
 
 
+def number(value: int) -> bytes:
+    """A number as scripts read it."""
+    return b"%d" % value
+
+
 def _script(name: str, arguments: int, *parts: str) -> Script:
-    """`arguments` counts those after the three keys."""
-    files = ("prelude", *parts, name)
+    """A command on a record. `arguments` counts those after its three keys."""
+    return _of_files(("prelude", *parts, name), 3, arguments)
+
+
+def _of_files(files: tuple[str, ...], keys: int, arguments: int) -> Script:
     text = "\n".join((_FOLDER / f"{file}.lua").read_text("utf-8") for file in files).encode()
     digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
-    size = 6 + arguments
+    size = 3 + keys + arguments
     return Script(
-        b"*%d\r\n%b" % (size, bulk(b"EVALSHA", digest, b"3")),
-        b"*%d\r\n%b" % (size, bulk(b"EVAL", text, b"3")),
+        b"*%d\r\n%b" % (size, bulk(b"EVALSHA", digest, number(keys))),
+        b"*%d\r\n%b" % (size, bulk(b"EVAL", text, number(keys))),
     )
 
 
@@ -75,15 +83,11 @@ RELEASE = _script("release", 4, "ending")
 TAKE_BACK = _script("take_back", 4, "ending")
 SETTLE = _script("settle", 9, "ending")
 LOOK = _script("look", 1)
+NAME_NEWEST = _of_files(("name_newest",), 1, 3)
 
 _KEPT = 2
 _ANSWER = struct.Struct(">HIH")
 """Status, bytes of the answer's head, bytes of its trailers: as in record.py."""
-
-
-def number(value: int) -> bytes:
-    """A number as scripts read it."""
-    return b"%d" % value
 
 
 @lru_cache(maxsize=4096)
@@ -143,8 +147,9 @@ _FACTS: dict[object, Callable[[list[Any]], Fact | Abridged]] = {
     6: lambda reply: Renewed(reply[1]),
     7: lambda reply: Done(State(reply[1])),
     8: lambda reply: Abridged(Found(decode(reply[1]), reply[2], reply[3]), reply[4]),
+    9: lambda reply: Newest(reply[1]),
 }
-"""By the codes of prelude.lua."""
+"""By the codes of prelude.lua, and of name_newest.lua."""
 
 
 def fact_of(reply: Reply) -> Fact | Abridged:

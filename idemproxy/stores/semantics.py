@@ -25,6 +25,8 @@ from idemproxy.stores.base import (
     LookFact,
     MarkUnknown,
     Missing,
+    NameNewest,
+    Newest,
     NextAttempt,
     NextFact,
     Release,
@@ -52,11 +54,13 @@ class Lock:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """What a store holds for one operation. `dead` are the tokens that were taken back, each until its claim can be on its way no
-    more: beside the record, so that whatever becomes of that forgets none of them."""
+    more: beside the record, so that whatever becomes of that forgets none of them. Under a retry marker's id, which is no
+    operation's, `newest` stands alone: an operation's nonce, and until when it is named."""
 
     record: Record | None = None
     lock: Lock | None = None
     dead: tuple[Lock, ...] = ()
+    newest: Lock | None = None
 
 
 EMPTY = Slot()
@@ -69,8 +73,9 @@ def current(slot: Slot, now: int) -> Slot:
     dead = slot.dead
     if dead and any(each.until <= now for each in dead):
         dead = tuple(each for each in dead if each.until > now)
-    unchanged = record is slot.record and lock is slot.lock and dead is slot.dead
-    return slot if unchanged else Slot(record, lock, dead)
+    newest = slot.newest if slot.newest is not None and slot.newest.until > now else None
+    unchanged = record is slot.record and lock is slot.lock and dead is slot.dead and newest is slot.newest
+    return slot if unchanged else Slot(record, lock, dead, newest)
 
 
 def look(slot: Slot, now: int) -> LookFact:
@@ -84,6 +89,16 @@ def look(slot: Slot, now: int) -> LookFact:
             return Missing()
         case record:
             return Found(record, lease_left if record.state is State.PROCESSING else 0, now)
+
+
+def name_newest(slot: Slot, asked: NameNewest, now: int) -> tuple[Slot, Newest]:
+    """Name another operation the newest one, if nobody else has meanwhile: a command that is delivered late changes nothing that was
+    named after it was sent."""
+    slot = current(slot, now)
+    named = None if slot.newest is None else slot.newest.token
+    if named != asked.expected:
+        return slot, Newest(named)
+    return replace(slot, newest=Lock(asked.nonce, now + asked.window)), Newest(asked.nonce)
 
 
 def claim(slot: Slot, asked: Claim, now: int) -> tuple[Slot, ClaimFact]:

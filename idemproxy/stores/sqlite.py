@@ -21,6 +21,8 @@ from idemproxy.stores.base import (
     Found,
     LookFact,
     MarkUnknown,
+    NameNewest,
+    Newest,
     NextAttempt,
     NextFact,
     Page,
@@ -92,6 +94,9 @@ class SqliteStore:
 
     async def settle(self, record_id: str, settlement: Settlement) -> EndFact:
         return await self._command(record_id, Kind.ENDS, semantics.settle, settlement)
+
+    async def name_newest(self, marker_id: str, asked: NameNewest) -> Newest:
+        return await self._command(marker_id, Kind.WRITES, semantics.name_newest, asked)
 
     async def get(self, record_id: str) -> LookFact:
         return await self._command(record_id, Kind.READS_FIRST, _look, None)

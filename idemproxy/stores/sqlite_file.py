@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x49444D50
 """PRAGMA application_id of idemproxy's files: "IDMP"."""
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 TEND_EVERY: Final = 5_000
 """Milliseconds after which the first write also notes the time and sweeps."""
@@ -39,6 +39,7 @@ _TABLES: Final = (
         lock_until INTEGER,
         lock_boot TEXT,
         dead BLOB,
+        newest BLOB,
         value BLOB
     )""",
     "CREATE INDEX record_expires ON record (expires)",
@@ -54,7 +55,7 @@ _TABLES: Final = (
 # A statement lets go of the interpreter's lock, and a busy event loop gives it back late: so a batch is few statements, of many rows.
 _SIZES: Final = (64, 16, 4, 1)
 _READ: Final = {
-    size: f"SELECT id, value, lock_token, lock_until, lock_boot, dead FROM record WHERE id IN ({', '.join('?' * size)})"
+    size: f"SELECT id, value, lock_token, lock_until, lock_boot, dead, newest FROM record WHERE id IN ({', '.join('?' * size)})"
     for size in _SIZES
 }
 _COLUMNS: Final = (
@@ -68,6 +69,7 @@ _COLUMNS: Final = (
     "lock_until",
     "lock_boot",
     "dead",
+    "newest",
     "value",
 )
 _ONE: Final = f"({', '.join('?' * len(_COLUMNS))})"
@@ -182,12 +184,12 @@ class StoreFile:
         """What stands under each id; nothing where there is no row."""
         slots: dict[bytes, Slot | RecordUnreadable] = dict.fromkeys(ids, EMPTY)
         for portion in _portions(list(slots)):
-            for record_id, value, token, until, boot, dead in self._execute(_READ[len(portion)], portion):
+            for record_id, value, token, until, boot, dead, newest in self._execute(_READ[len(portion)], portion):
                 # A lease of another boot has lapsed: its owner is gone.
                 lock = Lock(token, until) if boot == self._machine.boot else None
                 try:
                     record = decode(value) if value is not None else None
-                    slots[record_id] = Slot(record, lock, _dead(dead) if dead is not None else ())
+                    slots[record_id] = Slot(record, lock, _locks(dead), next(iter(_locks(newest)), None))
                 except RecordUnreadable as error:
                     slots[record_id] = error
         return slots
@@ -195,17 +197,17 @@ class StoreFile:
     def row(self, record_id: bytes, slot: Slot) -> Row | None:
         """The row that keeps the slot; None for an empty one."""
         record, lock = slot.record, slot.lock
-        if record is None and not slot.dead:
+        if record is None and not slot.dead and slot.newest is None:
             return None
-        expires, shown, value, dead = 0, _NO_RECORD, None, None
+        expires, shown, value = 0, _NO_RECORD, None
         if record is not None:
             expires, value = record.expires_at, encode(record)
             shown = (record.state, record.rule, record.updated_at)
-        if slot.dead:
-            expires = max(expires, *(each.until for each in slot.dead))
-            dead = b"".join(_TOKEN_AND_TIME.pack(each.token, each.until) for each in slot.dead)
+        beside = slot.dead if slot.newest is None else (*slot.dead, slot.newest)
+        expires = max([expires, *(each.until for each in beside)])
         locked = (lock.token, lock.until, self._machine.boot) if lock is not None else (None, None, None)
-        return (record_id, self._namespace, *shown, expires, *locked, dead, value)
+        newest = () if slot.newest is None else (slot.newest,)
+        return (record_id, self._namespace, *shown, expires, *locked, _packed(slot.dead), _packed(newest), value)
 
     def write(self, rows: dict[bytes, Row | None]) -> None:
         """Keep the rows, and remove those that are None."""
@@ -320,8 +322,12 @@ class StoreFile:
             pause = min(2 * pause, 0.005)
 
 
-def _dead(value: bytes) -> tuple[Lock, ...]:
-    return tuple(Lock(token, until) for token, until in _TOKEN_AND_TIME.iter_unpack(value))
+def _locks(value: bytes | None) -> tuple[Lock, ...]:
+    return () if value is None else tuple(Lock(token, until) for token, until in _TOKEN_AND_TIME.iter_unpack(value))
+
+
+def _packed(locks: tuple[Lock, ...]) -> bytes | None:
+    return b"".join(_TOKEN_AND_TIME.pack(each.token, each.until) for each in locks) or None
 
 
 def _portions(items: list[T]) -> Iterator[list[T]]:

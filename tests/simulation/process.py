@@ -88,7 +88,7 @@ class Process:
     def _gateway_of(self, forwarding: Forwarding) -> Gateway:
         return Gateway(
             (self._rule,),
-            Identifier("shop"),
+            Identifier("shop", self._store, self.ownership.tokens),
             "",
             forwarding,
             self.ownership,

@@ -18,6 +18,8 @@ from idemproxy.stores.base import (
     Found,
     LookFact,
     MarkUnknown,
+    NameNewest,
+    Newest,
     NextAttempt,
     NextFact,
     Page,
@@ -81,6 +83,9 @@ class SimStore:
 
     async def settle(self, record_id: str, settlement: Settlement) -> EndFact:
         return await self._ask("settle", record_id, settlement, semantics.settle)
+
+    async def name_newest(self, marker_id: str, asked: NameNewest) -> Newest:
+        return await self._ask("name_newest", marker_id, asked, semantics.name_newest)
 
     async def get(self, record_id: str) -> LookFact:
         return await self._ask("get", record_id, None, _looked)

@@ -9,7 +9,7 @@ import pytest
 
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.idempotency.record import State
-from idemproxy.stores.base import Check, Page, SettleDelete, Store, TakeOver
+from idemproxy.stores.base import Check, NameNewest, Page, SettleDelete, Store, TakeOver
 from idemproxy.stores.circuit import Circuit, CircuitState, Open
 from tests.stores.asking import (
     LONG,
@@ -117,6 +117,7 @@ Act = Callable[[Store], Awaitable[object]]
 REQUESTS: dict[str, Act] = {
     "claim": lambda store: store.claim(new_id(), claim()),
     "take_over": lambda store: store.take_over(new_id(), TakeOver(B, A, 1, LONG, TTL)),
+    "name_newest": lambda store: store.name_newest(new_id(), NameNewest(None, A, TTL)),
     "get": lambda store: store.get(new_id()),
 }
 OWNERS: dict[str, Act] = {

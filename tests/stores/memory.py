@@ -16,6 +16,8 @@ from idemproxy.stores.base import (
     EndFact,
     LookFact,
     MarkUnknown,
+    NameNewest,
+    Newest,
     NextAttempt,
     NextFact,
     Page,
@@ -75,6 +77,9 @@ class MemoryStore:
     async def settle(self, record_id: str, settlement: Settlement) -> EndFact:
         return await self._run("settle", record_id, lambda slot, now: semantics.settle(slot, settlement, now))
 
+    async def name_newest(self, marker_id: str, asked: NameNewest) -> Newest:
+        return await self._run("name_newest", marker_id, lambda slot, now: semantics.name_newest(slot, asked, now))
+
     async def get(self, record_id: str) -> LookFact:
         return await self._run("get", record_id, lambda slot, now: (slot, semantics.look(slot, now)))
 
@@ -100,7 +105,7 @@ class MemoryStore:
         await self.before(name)
         slot, fact = step(self.slots.get(record_id, EMPTY), int(self._clock() * 1000))
         self.slots[record_id] = slot
-        if name not in ("get", "claim", "take_over", "renew", "next_attempt"):
+        if name not in ("get", "claim", "take_over", "renew", "next_attempt", "name_newest"):
             for wake in self._wakes:
                 wake(record_id)
         await self.after(name)

@@ -34,7 +34,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "execution": frozenset({"idempotency", "http1", "proxy", "forwarding", "tee"}),
     "waiters": frozenset({"idempotency", "stores", "clocks"}),
     "outcomes": frozenset({"idempotency", "stores", "execution"}),
-    "identifying": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding", "given"}),
+    "identifying": frozenset({"idempotency", "http1", "proxy", "stores", "clocks", "execution", "forwarding", "given"}),
     "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),

@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", KEYS.read_text(encoding="utf-8"), r
 
 
 def test_there_are_examples() -> None:
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
 
 
 @pytest.mark.parametrize("text", BLOCKS)

@@ -14,6 +14,7 @@ from idemproxy.idempotency.routes import (
     KeyAge,
     PathScope,
     Recipe,
+    RetryMarker,
     Within,
 )
 from idemproxy.idempotency.template import Source, parse_template
@@ -43,6 +44,34 @@ def test_ages() -> None:
     assert rule("key: {first_sent: X-First}").key.age == KeyAge(b"x-first", 300_000)
     assert rule("key: {format: uuid7, first_sent: X-First}").key.age == KeyAge(b"x-first", 300_000)
     assert rule("key: {format: uuid4}").key.age is None
+
+
+def test_retry_markers() -> None:
+    alone = rule("key: {retry_marker: {header: X-Retry-Count}}").key
+    assert (alone.headers, alone.marker) == ((), RetryMarker(b"x-retry-count", 600_000))
+    both = rule("key: {header: K, retry_marker: {header: X-Retry-Count, window: 30m}}").key
+    assert (both.headers, both.marker) == ((b"k",), RetryMarker(b"x-retry-count", 1_800_000))
+    assert rule("key: {required: true}").key.marker is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("key: {retry_marker: {window: 5m}}", "key.retry_marker.header: is missing"),
+        ("key: {retry_marker: {header: X-Retry, window: 0s}}", "key.retry_marker.window"),
+        ("key: {retry_marker: x-retry}", "write a mapping with header or window"),
+        ("key: {retry_marker: {header: X-Retry, windows: 5m}}", "did you mean window?"),
+        ("key: {retry_marker: {header: X-A}}\nattempt_header: x-a", "is a header of key.retry_marker too"),
+    ],
+)
+def test_retry_markers_that_cannot_be(lines: str, said: str) -> None:
+    assert said in refused(lines)
+
+
+def test_a_window_longer_than_answers_are_remembered_is_told() -> None:
+    told = "ttl is shorter than key.retry_marker.window"
+    assert told in warnings("key: {retry_marker: {header: X-A, window: 2h}}\nttl: 1h")
+    assert told not in warnings("key: {retry_marker: {header: X-A, window: 1h}}\nttl: 1h")
 
 
 def test_fingerprints() -> None:

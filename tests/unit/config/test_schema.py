@@ -251,7 +251,6 @@ def test_settings_at_the_top_that_come_later_are_known(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "key: {retry_marker: {header: a}}",
         "scope: ['jwt:sub']",
         "mode: observe",
         "preset: github",
