@@ -154,7 +154,7 @@ class Gateway:
             log.warning("store gives no fact", rule=rule.name, error=str(error))
             asked = store_down(rule)
         match asked:
-            case Identified(operation, age):
+            case Identified(operation, _, age):
                 await self._protect(incoming, operation, age, began)
             case Unnamed():
                 self._metrics.passed_on(Passed.NO_KEY)

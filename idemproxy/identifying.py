@@ -6,34 +6,66 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreError
 from idemproxy.execution import Operation
 from idemproxy.forwarding import answer_head
 from idemproxy.given import UNSIGNED, key_missing
-from idemproxy.http1.heads import AnswerHead, Length
+from idemproxy.http1.heads import AnswerHead, Length, RequestHead
 from idemproxy.idempotency.age import Age, age_of
 from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.fingerprint import differing, equal, fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
 from idemproxy.idempotency.marker import Attempt, attempt_of, marked_key, marker_id
+from idemproxy.idempotency.messages import Fields
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
 from idemproxy.idempotency.operation import REUSED, Refuse
 from idemproxy.idempotency.problems import Problem, Slug
 from idemproxy.idempotency.routes import OnStoreFailure, Rule
 from idemproxy.idempotency.signatures import Refused, verify
 from idemproxy.idempotency.template import Asked
-from idemproxy.proxy.incoming import BodyTooLarge, Incoming
-from idemproxy.stores.base import NameNewest, Store
+from idemproxy.proxy.incoming import BodyTooLarge
+from idemproxy.stores.base import NameNewest, Newest
+
+
+class Unidentified(Protocol):
+    """A request as far as it is read to be identified: what each means is said where it comes in (proxy/incoming.py)."""
+
+    @property
+    def head(self) -> RequestHead: ...
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def certificate(self) -> bytes | None: ...
+
+    @property
+    def trailers(self) -> Fields: ...
+
+    def accept(self) -> None: ...
+
+    async def body(self, limit: int) -> bytes: ...
+
+    def unread(self, body: bytes) -> None: ...
+
+    def interim(self, head: bytes) -> None: ...
+
+
+class Names(Protocol):
+    """Where the newest operations are named."""
+
+    async def name_newest(self, marker_id: str, asked: NameNewest) -> Newest: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The operation, and whether its key can be new."""
+    """The operation, its key, and whether that can be new."""
 
     operation: Operation
+    key: Key
     age: Age
 
 
@@ -45,7 +77,7 @@ class Unnamed:
 class Identifier:
     """Tells the operations of one product apart."""
 
-    def __init__(self, namespace: str, store: Store, tokens: Callable[[], bytes], wall: Clock = time.time) -> None:
+    def __init__(self, namespace: str, store: Names, tokens: Callable[[], bytes], wall: Clock = time.time) -> None:
         """`store` is where the newest operation of a retry marker is named, by one of `tokens`. `wall` is the time of day, in seconds
         since 1970: what signatures and the birth of a key are held against."""
         self._namespace = namespace
@@ -53,7 +85,7 @@ class Identifier:
         self._tokens = tokens
         self._wall = wall
 
-    async def identify(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
+    async def identify(self, incoming: Unidentified, rule: Rule) -> Identified | Unnamed | Refuse:
         """What the request asks for. Its body is read only where nothing in its head is against it. Raises BodyTooLarge, BadBody,
         ClientGone, StoreError."""
         head = incoming.head
@@ -69,7 +101,7 @@ class Identifier:
             case other:
                 assert_never(other)
 
-    async def _derived(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
+    async def _derived(self, incoming: Unidentified, rule: Rule) -> Identified | Unnamed | Refuse:
         """The key is what the request says."""
         head = incoming.head
         content = await _content(incoming, rule) if needs_body(rule) else None
@@ -86,7 +118,7 @@ class Identifier:
             case other:
                 assert_never(other)
 
-    async def _marked(self, incoming: Incoming, rule: Rule, missing: Refuse) -> Identified | Unnamed | Refuse:
+    async def _marked(self, incoming: Unidentified, rule: Rule, missing: Refuse) -> Identified | Unnamed | Refuse:
         """The key is what the client says of its attempts. `missing`: what a request without any key gets, where the rule asks for one."""
         head = incoming.head
         marker = rule.key.marker
@@ -125,22 +157,22 @@ class Identifier:
             await self._store.name_newest(place, NameNewest(None, nonce, window))
         return nonce
 
-    def _asked(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Identified | Refuse:
+    def _asked(self, incoming: Unidentified, rule: Rule, key: Key, content: Content) -> Identified | Refuse:
         fields = incoming.head.fields
         if not self._signed(incoming, rule, content):
             return Refuse(UNSIGNED)
         age = Age.YOUNG if rule.key.age is None else age_of(rule, fields, key, self._wall())
         if isinstance(age, Problem):
             return Refuse(age)
-        return Identified(self._operation(incoming, rule, key, content), age)
+        return Identified(self._operation(incoming, rule, key, content), key, age)
 
-    def _signed(self, incoming: Incoming, rule: Rule, content: Content) -> bool:
+    def _signed(self, incoming: Unidentified, rule: Rule, content: Content) -> bool:
         """Whether the request bears the signature that the rule asks for, if any."""
         return rule.verify is None or not isinstance(
             verify(rule.verify, incoming.head.fields, content.body, self._wall()), Refused
         )
 
-    def _operation(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Operation:
+    def _operation(self, incoming: Unidentified, rule: Rule, key: Key, content: Content) -> Operation:
         head = incoming.head
 
         def interim(between: AnswerHead) -> None:
@@ -161,7 +193,7 @@ class Identifier:
         )
 
 
-async def _content(incoming: Incoming, rule: Rule) -> Content:
+async def _content(incoming: Unidentified, rule: Rule) -> Content:
     """The whole body. A client that waits for a 100 gets it once nothing in its head speaks against it."""
     match incoming.head.framing:
         case Length(octets) if octets > rule.max_request_body:

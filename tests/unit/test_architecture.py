@@ -57,6 +57,22 @@ ARROWS: dict[str, frozenset[str]] = {
             "waiters",
         }
     ),
+    # what is asked before anything is served
+    "requests_given": frozenset({"idempotency", "http1"}),
+    "explaining": frozenset(
+        {
+            "idempotency",
+            "http1",
+            "proxy",
+            "stores",
+            "clocks",
+            "execution",
+            "given",
+            "identifying",
+            "records",
+            "requests_given",
+        }
+    ),
     # what stands on top
     "records": frozenset({"idempotency", "stores"}),
     "admin": frozenset({"idempotency", "stores", "observe", "records"}),
@@ -68,7 +84,8 @@ ARROWS: dict[str, frozenset[str]] = {
         | {"execution", "forwarding", "gateway", "identifying", "ownership", "outcomes", "probing", "tee", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
-    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
+    "cli_explain": frozenset({"idempotency", "stores", "config", "explaining", "requests_given"}),
+    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_explain", "cli_records", "demo"}),
     "demo": frozenset(),
     "__init__": frozenset(),
     "__main__": frozenset({"cli"}),
