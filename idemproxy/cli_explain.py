@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +56,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--against", metavar="FILE", help="compare with this request (a raw message, or a HAR by the name .har)"
     )
-    parser.add_argument("--peer", metavar="IP", default="127.0.0.1", help="the client's address; default 127.0.0.1")
+    parser.add_argument(
+        "--peer", metavar="IP", type=_address, default="127.0.0.1", help="the client's address; default 127.0.0.1"
+    )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     parser.set_defaults(act=_explain, parser=parser, data=[])
 
@@ -75,6 +78,13 @@ def _header(said: str) -> Field:
     if not colon or not name.strip():
         raise argparse.ArgumentTypeError("write 'Name: value'")
     return name.strip(), value.strip(b" \t")
+
+
+def _address(said: str) -> str:
+    try:
+        return str(ip_address(said))
+    except ValueError:
+        raise argparse.ArgumentTypeError("write an IP address") from None
 
 
 def _explain(arguments: argparse.Namespace) -> int:
