@@ -206,15 +206,16 @@ async def _content(incoming: Unidentified, rule: Rule) -> Content:
 def same(operation: Operation, recipe: str, found: bytes) -> bool:
     """Whether a record with that fingerprint is this operation's. One made by another recipe (the rule changed since) is compared by its
     own: what had to be equal then."""
-    return equal(found, _by(recipe, operation))
+    return equal(found, fingerprint_by(recipe, operation))
 
 
 def reused(operation: Operation, recipe: str, found: bytes) -> Refuse:
     """What an operation gets whose key another request bore before, with what differs between the two."""
-    return Refuse(REUSED, differing(recipe_of(recipe), found, _by(recipe, operation)))
+    return Refuse(REUSED, differing(recipe_of(recipe), found, fingerprint_by(recipe, operation)))
 
 
-def _by(recipe: str, operation: Operation) -> bytes:
+def fingerprint_by(recipe: str, operation: Operation) -> bytes:
+    """The operation's fingerprint by a recipe, which may be another than its own. Raises RecordUnreadable."""
     if recipe == operation.recipe:
         return operation.fingerprint
     head = operation.head

@@ -10,8 +10,9 @@ from typing import Any, Final
 from idemproxy.explaining.explainer import Explanation
 from idemproxy.explaining.shown import key_shown, parts_shown, scope_shown
 from idemproxy.idempotency.content import Content, Unreadable
-from idemproxy.idempotency.fingerprint import differing
+from idemproxy.idempotency.fingerprint import differing, equal
 from idemproxy.idempotency.routes import BodyRecipe
+from idemproxy.identifying import fingerprint_by
 
 MOST_CHARACTERS: Final = 400
 """Of a body that are shown."""
@@ -34,7 +35,7 @@ class Side:
 
     name: str
     equal: bool
-    one: str | None
+    this: str | None
     other: str | None
 
 
@@ -47,28 +48,28 @@ class Comparison:
     places: tuple[str, ...]
 
 
-def compare(one: Explanation, other: Explanation) -> Comparison:
-    """What makes them one operation, or two."""
-    rules = Side("rule", one.rule is other.rule, _rule(one), _rule(other))
-    mine, its = one.named, other.named
+def compare(this: Explanation, other: Explanation) -> Comparison:
+    """What makes them one operation, or two; `other` is the one that came first, by whose recipe they are compared."""
+    rules = Side("rule", this.rule is other.rule, _rule(this), _rule(other))
+    mine, its = this.named, other.named
     if mine is None or its is None:
         return Comparison(Relation.NONE, (rules,), ())
-    key, others = mine.key.value, its.key.value
-    sides = [rules, Side("key", key == others, key_shown(mine)[0], key_shown(its)[0])]
-    if one.rule is not other.rule or one.rule is None:
-        return Comparison(_relation(mine.operation.record_id == its.operation.record_id, False), tuple(sides), ())
-    for (name, value), (_, its_value) in zip(scope_shown(mine), scope_shown(its), strict=True):
-        sides.append(Side(f"scope {name}", value == its_value, value, its_value))
-    recipe = one.rule.fingerprint
-    different = differing(recipe, mine.operation.fingerprint, its.operation.fingerprint)
-    shown = zip(parts_shown(mine, MOST_CHARACTERS), parts_shown(its, MOST_CHARACTERS), strict=True)
+    sides = [rules, Side("key", mine.key.value == its.key.value, key_shown(mine)[0], key_shown(its)[0])]
+    if this.rule is other.rule:
+        scopes = zip(scope_shown(mine), scope_shown(its), strict=True)
+        sides += [
+            Side(f"scope {name}", value == its_value, value, its_value) for (name, value), (_, its_value) in scopes
+        ]
+    recipe = its.operation.rule.fingerprint
+    one, two = its.operation.fingerprint, fingerprint_by(its.operation.recipe, mine.operation)
+    different = differing(recipe, one, two)
+    shown = zip(parts_shown(mine, recipe, MOST_CHARACTERS), parts_shown(its, recipe, MOST_CHARACTERS), strict=True)
     sides += [Side(name, name not in different, value, its_value) for (name, value), (_, its_value) in shown]
     places: tuple[str, ...] = ()
     if "body" in different and recipe.body in (BodyRecipe.JSON, BodyRecipe.RAW):
         places = tuple(_places(mine.operation.body, its.operation.body))
-    return Comparison(
-        _relation(mine.operation.record_id == its.operation.record_id, not different), tuple(sides), places
-    )
+    same_id = mine.operation.record_id == its.operation.record_id
+    return Comparison(_relation(same_id, equal(one, two)), tuple(sides), places)
 
 
 def _relation(same_id: bool, same_fingerprint: bool) -> Relation:

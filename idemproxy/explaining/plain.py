@@ -67,7 +67,7 @@ def _named(named: Named | None) -> dict[str, object]:
         "key_from": source,
         "scope": [{"part": name, "value": value} for name, value in scope_shown(named)],
         "fingerprint": operation.fingerprint[:FINGERPRINT_BYTES].hex(),
-        "fingerprint_parts": dict(parts_shown(named, 0)),
+        "fingerprint_parts": dict(parts_shown(named, operation.rule.fingerprint, 0)),
         "recipe": operation.recipe,
         "id": operation.record_id,
         "short_id": short_id(operation.record_id),
@@ -94,7 +94,8 @@ def comparison_plain(comparison: Comparison) -> dict[str, object]:
     return {
         "relation": comparison.relation.value,
         "parts": [
-            {"part": side.name, "equal": side.equal, "this": side.one, "other": side.other} for side in comparison.sides
+            {"part": side.name, "equal": side.equal, "this": side.this, "other": side.other}
+            for side in comparison.sides
         ],
         "json_differs": list(comparison.places),
     }

@@ -130,10 +130,10 @@ def _scope_value(part: ScopePart, value: bytes, rule: Rule, target: bytes) -> st
 # ----------------------------------------------------------------------------------------------------------------- fingerprint
 
 
-def parts_shown(named: Named, most: int) -> list[tuple[str, str]]:
-    """Each part of the fingerprint, and what it says; of a body at most `most` characters, and its digest where that is 0."""
+def parts_shown(named: Named, recipe: Recipe, most: int) -> list[tuple[str, str]]:
+    """Each part of a fingerprint by that recipe, and what it says; of a body at most `most` characters, and its digest where that is 0."""
     operation = named.operation
-    recipe, head = operation.rule.fingerprint, operation.head
+    head = operation.head
     _, path, query = split_target(head.target)
     asked = "-" if query is None else text(query)
     said = [text(head.method), text(path), asked if recipe.query else "(does not count)"]

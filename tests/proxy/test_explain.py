@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections import Counter
 from collections.abc import MutableMapping
 from typing import Any
@@ -41,13 +42,19 @@ RULES = """
   - name: marked
     match: {path: /marked}
     key: {retry_marker: {header: x-retry, window: 10m}}
+  - name: aged
+    match: {path: /aged}
+    key: {format: uuid7}
+    ttl: 1h
   - name: rest
     match: {methods: [POST], path: /rest/**}
 """
 PATHS = (
     *("/strict/1", "/strict/2", "/Strict//1", "/orders", "/orders", "/events?id=1", "/events?id=2", "/events"),
-    *("/signed", "/rest/a", "/rest/fail", "/rest/release", "/marked", "/other"),
+    *("/signed", "/rest/a", "/rest/fail", "/rest/release", "/marked", "/other", "/aged"),
 )
+OLD = "018f0000-0000-7000-8000-000000000000"
+"""A key of 2024."""
 ROUNDS = 500
 
 
@@ -60,6 +67,8 @@ def explainer(product: Product, rules: str = RULES) -> Explainer:
 def some_request(chance: random.Random) -> bytes:
     """A request like one of few others, so that many of them meet again."""
     path = chance.choice(PATHS)
+    if path == "/aged":
+        return post(chance.choice([OLD, str(uuid.uuid4()), None]), b"{}", path)
     key = chance.choice(["k1", "k1", '"k1"', "k2", None, "", "a, b", "far-too-long"])
     body = chance.choice([b"{}", b'{"id": 1}', b'{"id":1,"sent":5}', b'{"id": 2}', b"x" * 60, b""])
     more = "".join(
@@ -126,6 +135,7 @@ async def test_what_is_explained_is_what_happens(store_url: str, seed: int) -> N
             counted[did] += 1
     wanted = {"execute", "replay", "forward", "refuse:key-reused", "refuse:key-missing", "refuse:key-invalid"}
     wanted |= {"refuse:key-underivable", "refuse:request-too-large", "refuse:signature-invalid", "refuse:not-http"}
+    wanted |= {"refuse:key-expired"}
     assert wanted <= set(counted), counted
 
 

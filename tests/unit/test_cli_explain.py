@@ -273,6 +273,20 @@ def test_two_requests(explain: Explain, tmp_path: Path, old: str, new: str, rela
     assert shown["json_differs"] == (["/a"] if differs == ["body"] else [])
 
 
+def test_two_requests_under_two_rules_can_be_one_operation(explain: Explain, file: Path, tmp_path: Path) -> None:
+    rule = "    match: {path: /v1/charges, headers: {X-Kind: {kind}}}\n"
+    file.write_text(
+        "upstream: http://127.0.0.1:9\nstore: sqlite:none.db\nroutes:\n  - name: one\n"
+        + rule.replace("{kind}", "pay")
+        + "    fingerprint: {query: false}\n  - name: two\n"
+        + rule.replace("{kind}", "refund")
+    )
+    shown = against(explain, tmp_path, old="a=1", new="a=2")
+    assert shown["relation"] == "retry"
+    other = against(explain, tmp_path, old="X-Kind: pay", new="X-Kind: refund")
+    assert (other["relation"], [part["part"] for part in other["parts"] if not part["equal"]]) == ("retry", ["rule"])
+
+
 def test_two_requests_in_words(explain: Explain, tmp_path: Path) -> None:
     against(explain, tmp_path, old='"a":1', new='"a":2')
     said = explain(*KEYED, "--against", str(tmp_path / "other.http"))
