@@ -55,7 +55,7 @@ PATHS = (
 )
 OLD = "018f0000-0000-7000-8000-000000000000"
 """A key of 2024."""
-ROUNDS = 500
+ROUNDS = 400
 
 
 def explainer(product: Product, rules: str = RULES) -> Explainer:
@@ -79,9 +79,9 @@ def some_request(chance: random.Random) -> bytes:
             "Cookie: session=1\r\n",
             "Order-Key: o1\r\n",
             "X-Retry: 0\r\n",
-            "Connection: idempotency-key\r\n",
+            "Connection: x-kind\r\n",
         ]
-        if chance.random() < (0.05 if line.startswith("Connection") else 0.5)
+        if chance.random() < (0.1 if line.startswith("Connection") else 0.5)
     )
     return post(key, body, path, more, chance.choice(["POST", "POST", "POST", "PUT", "GET"]))
 
@@ -106,7 +106,7 @@ def done(lines: list[MutableMapping[str, Any]], sent: bool) -> tuple[str, str | 
     return {"executed": "execute", "replayed": "replay"}[line["decision"]], line.get("id")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_what_is_explained_is_what_happens(store_url: str, seed: int) -> None:
     chance = random.Random(seed)
     counted: Counter[str] = Counter()

@@ -131,6 +131,7 @@ async def test_a_record_is_compared_by_the_recipe_that_made_it(store_url: str) -
         (post(method="PUT", body=b"secret"), ["method", "body"]),
         (post(more="Content-Type: text/secret\r\n"), ["header:content-type"]),
     ],
+    ids=range(4),
 )
 async def test_the_log_says_what_differs_and_never_how(store_url: str, other: bytes, differs: list[str]) -> None:
     async with serving(store_url, rules="\n  - {name: all, match: {path: /v1/**}}\n") as product:

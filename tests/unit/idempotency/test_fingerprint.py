@@ -127,6 +127,7 @@ def test_a_recipe_of_other_headers() -> None:
         (of(b"/v1/charges?a=1", b"PUT", (), b""), ("method", "query", "header:content-type", "body")),
         (of(), ()),
     ],
+    ids=range(7),
 )
 def test_what_differs_is_named(other: bytes, names: tuple[str, ...]) -> None:
     assert differing(DEFAULT, of(), other) == differing(DEFAULT, other, of()) == names
