@@ -15,7 +15,8 @@ from idemproxy.config.checks import (
 )
 from idemproxy.config.faults import Faults, shown
 from idemproxy.config.keys import retry_marker
-from idemproxy.config.model import RULE, TOP, KeyForm
+from idemproxy.config.layers import merged_rule, preset_alone
+from idemproxy.config.model import TOP, KeyForm
 from idemproxy.config.policies import ProbeSetting
 from idemproxy.config.settings import (
     HopSettings,
@@ -71,7 +72,7 @@ def build(tree: Branch | None, faults: Faults) -> Settings:
 
 def _merged(rule: object, shared: Found, number: int) -> Found:
     assert isinstance(rule, Found)
-    merged = RULE.merged(rule, shared)
+    merged = merged_rule(rule, shared)
     if "name" in merged.items:
         return merged
     return Found({**merged.items, "name": Item(f"route-{number}", None, "name")})
@@ -97,9 +98,7 @@ def _settings(top: Found, merged: list[Found]) -> Settings:
     rules = tuple(_rule(each, timeouts.need("response", int)) for each in merged)
     warnings = [] if rules else ["there are no routes: every request is forwarded untouched, nothing is protected"]
     for rule, found in zip(rules, merged, strict=True):
-        written = found.written("release_statuses")
-        warnings += warn_rule(rule, merge_statuses(written.value) if written else frozenset())
-        warnings += [f"rule {shown(rule.name)}: {each}" for each in warn_verify(found)]
+        warnings += _warnings(rule, found, timeouts.need("response", int))
     listen = address_of(top, "listen")
     assert listen is not None, "it has a default"
     return Settings(
@@ -171,7 +170,21 @@ def _rule(found: Found, response: int) -> Rule:
         max_response_body=found.need("max_response_body", int),
         replay_drop_headers=frozenset(found.need("replay_drop_headers", tuple)),
         problem_status=_problem_status(found.need("problem_status", tuple)),
+        preset=found.get("preset", str),
     )
+
+
+def _warnings(rule: Rule, found: Found, response: int) -> list[str]:
+    """What is surprising about a rule, without what its preset chose on purpose."""
+    alone = preset_alone(found)
+    known = [] if alone is None else _warn(_rule(alone, response), alone)
+    return [each for each in _warn(rule, found) if each not in known]
+
+
+def _warn(rule: Rule, found: Found) -> list[str]:
+    written = found.written("release_statuses")
+    said = warn_rule(rule, merge_statuses(written.value) if written else frozenset())
+    return said + [f"rule {shown(rule.name)}: {each}" for each in warn_verify(found)]
 
 
 def _on_unknown(found: Found, once: bool) -> OnUnknown:
@@ -219,6 +232,7 @@ def _key(found: Found) -> KeySource:
         max_length=found.need("max_length", int),
         natural=natural,
         age=None if by is None else KeyAge(by, found.need("max_clock_skew", int)),
+        batches=frozenset(found.need("batches", tuple)),
         marker=marker,
     )
 

@@ -59,6 +59,15 @@ NATURAL: Final = Field(
 FIRST_SENT: Final = Field(
     "first_sent", header_name(), "The header that says when the request was first sent, which bears the key's age."
 )
+BATCHES: Final = Field(
+    "batches",
+    Listing(
+        Words(values.media_type, values.MEDIA_TYPE, {"pattern": r"^[^/;\s]+/[^/;\s]+$", "maxLength": 255}),
+        "media types",
+    ),
+    "Content types of bodies that hold several operations: where a natural key is to name one of them, they are refused.",
+    [],
+)
 SKEW: Final = Field("max_clock_skew", duration("1ms", "24h", "5m"), "How far clients' clocks may be off.", "5m")
 
 
@@ -67,7 +76,7 @@ MARKER: Final = Field(
     Table(
         "rule.key.retry_marker",
         (
-            Field("header", header_name(values.key_header), "The header that numbers attempts from 0.", required=True),
+            Field("header", header_name(values.key_header), "The header that numbers attempts from 0."),
             Field(
                 "window", duration("1s", "24h", "10m"), "How long after its beginning an operation has retries.", "10m"
             ),
@@ -173,6 +182,10 @@ def natural_headers(rule: Found) -> list[bytes]:
 
 def check_keys(rule: Found, top: Found, faults: Faults) -> None:
     """Parts of a path that the rule's path has not, and ignored parts of a body that is not read so."""
+    marker = rule.inner("key").inner("retry_marker")
+    window = marker.written("window")
+    if window and window.place and "header" not in marker.items:
+        faults.add(window.place, window.path, "is nothing without header", "write the header that numbers attempts")
     named = set(re.findall(r"\{([^{}]+)\}", rule.inner("match").get("path", str) or ""))
     right = "name a {segment} of match.path"
     item = rule.inner("key").written("from")
@@ -255,7 +268,7 @@ def warn_keys(rule: Rule) -> list[str]:
         )
     if rule.key.marker is not None and rule.ttl < rule.key.marker.window:
         said.append("ttl is shorter than key.retry_marker.window: a retry whose answer is forgotten executes again")
-    if rule.ttl > LONG and any(each <= {Source.BODY, Source.CLIENT_IP} for each in sources):
+    if rule.ttl > LONG and any(each - {Source.TARGET} <= {Source.BODY, Source.CLIENT_IP} for each in sources):
         said.append(
             "key.from is the body alone, and ttl is longer than 10 minutes: a request that is sent twice on purpose runs once"
         )

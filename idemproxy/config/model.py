@@ -7,7 +7,17 @@ import re
 from dataclasses import dataclass
 
 from idemproxy.config import values
-from idemproxy.config.keys import FIRST_SENT, IGNORED, MARKER, NATURAL, SCOPE_PART, SKEW, header_name, regex_field
+from idemproxy.config.keys import (
+    BATCHES,
+    FIRST_SENT,
+    IGNORED,
+    MARKER,
+    NATURAL,
+    SCOPE_PART,
+    SKEW,
+    header_name,
+    regex_field,
+)
 from idemproxy.config.kinds import (
     SUBSTITUTED,
     Flag,
@@ -24,6 +34,7 @@ from idemproxy.config.kinds import (
     timeout,
 )
 from idemproxy.config.policies import ON_UNKNOWN, RETRY, Statuses
+from idemproxy.config.presets import PRESETS
 from idemproxy.config.table import Either, Field, Table
 from idemproxy.config.verify import VERIFY
 from idemproxy.config.workers import Workers
@@ -105,6 +116,7 @@ KEY = Table(
         Field("max_length", Whole(1, 8192), "The longest key from a header, in bytes.", 255),
         FIRST_SENT,
         SKEW,
+        BATCHES,
         MARKER,
     ),
 )
@@ -136,6 +148,13 @@ RULE = Table(
     (
         Field("name", _NAME, "The rule's name in logs and metrics; default route-N.", own=True),
         Field("match", MATCH, "Which requests the rule is for.", required=True),
+        Field(
+            "preset",
+            OrNull(choice({name: name for name in PRESETS})),
+            "The rest of the rule as that client or sender needs it; what the rule says itself goes before.",
+            None,
+            own=True,
+        ),
         Field("key", KEY, "Where the key is, and what it looks like."),
         Field(
             "scope",

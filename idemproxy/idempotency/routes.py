@@ -85,7 +85,8 @@ class RetryMarker:
 class KeySource:
     """Where the key is read: header names in lower case; `pattern` must match the whole key (None: any); `form` is the format's
     name, for messages. Where none of the headers is there, the key is derived by the first of `natural` that can be filled; where none
-    can, by the retry marker."""
+    can, by the retry marker. `batches` are media types, in lower case, of bodies that hold several operations, which no derived key can
+    name."""
 
     headers: tuple[bytes, ...] = (b"idempotency-key",)
     required: bool = False
@@ -94,6 +95,7 @@ class KeySource:
     max_length: int = 255
     natural: tuple[Template, ...] = ()
     age: KeyAge | None = None
+    batches: frozenset[bytes] = frozenset()
     marker: RetryMarker | None = None
 
 
@@ -196,7 +198,7 @@ AT_LEAST_ONCE_RELEASES = frozenset(range(400, 600))
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One entry of `routes:`. Durations are milliseconds, sizes bytes, header names lower case (but `attempt_header`, which is
-    sent as written)."""
+    sent as written). `preset` is the name of the preset that it was made of."""
 
     name: str
     match: Match
@@ -223,6 +225,7 @@ class Rule:
     max_response_body: int = 8 << 20
     replay_drop_headers: frozenset[bytes] = frozenset()
     problem_status: Mapping[Slug, int] = field(default_factory=lambda: MappingProxyType({}))
+    preset: str | None = None
 
 
 def own_fields(rule: Rule) -> frozenset[bytes]:
@@ -234,9 +237,12 @@ def own_fields(rule: Rule) -> frozenset[bytes]:
     read = {name for template in templates for each in template.pieces if (name := _field(each)) is not None}
     matched = {name for name, _ in rule.match.headers}
     born = {rule.key.age.by} if rule.key.age is not None and isinstance(rule.key.age.by, bytes) else set()
+    kinds = {b"content-type"} if rule.key.batches else set()
     marked = {rule.key.marker.header} if rule.key.marker is not None else set()
     signed = SIGNED_FIELDS[rule.verify.scheme] if rule.verify is not None else frozenset()
-    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *matched, *read, *born, *marked, *signed})
+    return frozenset(
+        {*rule.key.headers, *rule.fingerprint.headers, *scope, *matched, *read, *born, *kinds, *marked, *signed}
+    )
 
 
 def _field(piece: bytes | Part) -> bytes | None:
