@@ -79,10 +79,7 @@ def _record(record_id: str, fact: LookFact | None) -> dict[str, object] | None:
     match fact:
         case Found(record, lease_left, now):
             shown = record_plain(Seen(record_id, record, lease_left), show_body=False)
-            return shown | {
-                "fingerprint": record.fingerprint[:FINGERPRINT_BYTES].hex(),
-                "age": max(0, now - record.created_at),
-            }
+            return shown | {"age": max(0, now - record.created_at)}
         case Locked(lease_left):
             return {"id": record_id, "state": "processing", "lease_left": lease_left}
         case _:
