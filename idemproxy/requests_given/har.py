@@ -109,7 +109,7 @@ def _body(request: Mapping[str, Any], fields: list[Field], where: str) -> bytes 
     named = _CHARSET.search(str(kind))
     try:
         return text.encode(named[1] if named is not None else "utf-8")
-    except (UnicodeEncodeError, LookupError):
+    except (UnicodeError, LookupError):
         raise RequestUnreadable(f"the body of {where} cannot be written in the character set that it names") from None
 
 

@@ -100,6 +100,7 @@ WITHOUT_BODY = {name: value for name, value in POST.items() if name != "postData
         (har({**POST, "postData": {"text": "%", "encoding": "base64"}}), "said to be base64"),
         (har({**POST, "postData": {"text": "\ud800"}}), "cannot be written"),
         (har({**POST, "postData": {"text": "a", "mimeType": "a/b; charset=nonsense"}}), "cannot be written"),
+        (har({**POST, "postData": {"text": "a" * 99, "mimeType": "a/b; charset=idna"}}), "cannot be written"),
     ],
 )
 def test_another_shape_is_told(data: bytes, why: str) -> None:
