@@ -54,7 +54,7 @@ from idemproxy.idempotency.operation import (
 )
 from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.idempotency.routes import Rule, own_fields
-from idemproxy.identifying import Identified, Identifier, Unnamed, same
+from idemproxy.identifying import Identified, Identifier, Unnamed, reused, same
 from idemproxy.observe.metrics import Metrics, Passed, Probed
 from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown
 from idemproxy.owner import Owner
@@ -159,7 +159,7 @@ class Gateway:
             log.warning("store gives no fact", rule=rule.name, error=str(error))
             asked = store_down(rule)
         match asked:
-            case Identified(operation, age):
+            case Identified(operation, _, age):
                 await self._protect(incoming, operation, age, began)
             case Unnamed():
                 self._metrics.passed_on(Passed.NO_KEY)
@@ -225,7 +225,7 @@ class Gateway:
         """The operation is executed in this process: no store is asked until that is over. None: look again."""
         rule = operation.rule
         if not same(operation, owner.operation.recipe, owner.operation.fingerprint):
-            return Refuse(REUSED)
+            return reused(operation, owner.operation.recipe, owner.operation.fingerprint)
         turn = in_flight(rule, rule.lease)
         if isinstance(turn, Refuse):
             return turn
@@ -258,6 +258,8 @@ class Gateway:
             match decision:
                 case Replay(answer, began_by):
                     return await self._replay(operation, answer, began_by)
+                case Refuse(problem) if problem is REUSED and isinstance(fact, Found):
+                    return reused(operation, fact.record.recipe, fact.record.fingerprint)
                 case Refuse() | TakeOver():
                     return decision
                 case Probe():
@@ -359,10 +361,12 @@ class Gateway:
             case other:
                 assert_never(other)
 
-    def _decided(self, rule: Rule, given: Given, began: float, **of: str) -> None:
+    def _decided(self, rule: Rule, given: Given, began: float, **of: object) -> None:
         """One line in the log, and one more in the metrics."""
         seconds = self._clock() - began
         said = told(given, rule)
+        if isinstance(given, Refuse) and given.differs:
+            of["differs"] = list(given.differs)
         self._metrics.rule(rule.name).decided(said.decision, said.state, seconds)
         line = {"decision": said.decision.value, "state": said.state, "status": said.status}
         log.info("decision", rule=rule.name, **line, ms=round(seconds * 1000, 1), **of)

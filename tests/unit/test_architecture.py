@@ -63,6 +63,23 @@ ARROWS: dict[str, frozenset[str]] = {
             "waiters",
         }
     ),
+    # what is asked before anything is served
+    "requests_given": frozenset({"idempotency", "http1"}),
+    "explaining": frozenset(
+        {
+            "idempotency",
+            "http1",
+            "proxy",
+            "stores",
+            "clocks",
+            "execution",
+            "given",
+            "identifying",
+            "records",
+            "requests_given",
+            "tokens",
+        }
+    ),
     # what stands on top
     "records": frozenset({"idempotency", "stores"}),
     "admin": frozenset({"idempotency", "stores", "observe", "records"}),
@@ -75,7 +92,8 @@ ARROWS: dict[str, frozenset[str]] = {
         | {"reauthorizing", "tee", "tokens", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
-    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
+    "cli_explain": frozenset({"idempotency", "stores", "config", "explaining", "jwks", "requests_given", "tokens"}),
+    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_explain", "cli_records", "demo"}),
     "demo": frozenset(),
     "__init__": frozenset(),
     "__main__": frozenset({"cli"}),
