@@ -29,7 +29,7 @@ class Advice:
 def advice(rule: RuleReport) -> list[Advice]:
     """All that the log supports, the most important first."""
     if not rule.tally.requests:
-        return []
+        return list(_fingerprint(rule))
     return [
         *_scope(rule),
         *_keys(rule),
@@ -112,7 +112,7 @@ def _without_keys(rule: RuleReport) -> Iterator[Advice]:
 
 
 def _fingerprint(rule: RuleReport) -> Iterator[Advice]:
-    known = {names: count for names, count in rule.differing.items() if names}
+    known = {names: count for names, count in rule.differs.items() if names}
     total = sum(known.values())
     for names, count in known.items():
         if set(names) & {"method", "path"}:
@@ -194,6 +194,10 @@ _ON_REFUSAL: Final = {
     Slug.SIGNATURE_INVALID: (
         "verify",
         "requests bear no valid signature and would be refused: are the secrets the sender's?",
+    ),
+    Slug.CREDENTIAL_INVALID: (
+        "scope",
+        "requests bear no token that holds, and would be refused: are the keys the issuer's?",
     ),
     Slug.KEY_UNDERIVABLE: ("key: {from: ..}", "requests lack what their key is made of, and would be refused"),
     Slug.KEY_EXPIRED: ("ttl", "requests bear a key that is older than it, and would be refused"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from idemproxy import cli_records, cli_report, config
+from idemproxy import cli_explain, cli_records, cli_report, config
 from idemproxy.config.settings import Address, Settings, TcpAddress
 from idemproxy.errors import ConfigError, IdemproxyError
 from idemproxy.idempotency.routes import Mode, Rule
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(act=_schema)
     demo = commands.add_parser("demo", help="show the main job on a sample payments API", allow_abbrev=False)
     demo.set_defaults(act=_demo)
+    cli_explain.add(commands)
     cli_records.add(commands)
     cli_report.add(commands)
     return parser

@@ -211,7 +211,7 @@ def _rule(rule: RuleReport) -> dict[str, object]:
             for (decision, state), count in sorted(rule.enforced.items())
         ],
         "key_forms": dict(rule.key_forms),
-        "differing": [{"parts": list(names), "requests": count} for names, count in rule.differing.items()],
+        "differs": [{"parts": list(names), "requests": count} for names, count in rule.differs.items()],
         "longest_overlap_ms": round(rule.overlaps.longest, 1) if rule.overlaps.count else None,
         "longest_gap_ms": round(rule.gaps.longest, 1) if rule.gaps.count else None,
         "clients": [

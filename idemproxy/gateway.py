@@ -24,6 +24,8 @@ from idemproxy.given import (
     FENCED,
     Given,
     Recorded,
+    not_authorized,
+    reauthorize_unavailable,
     shutting_down,
     store_down,
     told,
@@ -52,7 +54,7 @@ from idemproxy.idempotency.operation import (
 )
 from idemproxy.idempotency.problems import Problem, Slug, render
 from idemproxy.idempotency.routes import Mode, Rule, own_fields
-from idemproxy.identifying import Identified, Identifier, Unnamed, same
+from idemproxy.identifying import Identified, Identifier, Unnamed, reused, same
 from idemproxy.observe.metrics import Metrics, Passed, Probed
 from idemproxy.observing import Observing
 from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown
@@ -61,6 +63,7 @@ from idemproxy.ownership import Ownership
 from idemproxy.probing import Happened, Moved, Prober
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
 from idemproxy.proxy.outcome import Upgrade
+from idemproxy.reauthorizing import Allowed, Denied, Reauthorizer, Unanswered
 from idemproxy.stores.base import Dead, Found, Locked, Missing
 from idemproxy.tee import Broken
 from idemproxy.waiters import Waiters
@@ -90,6 +93,7 @@ class Gateway:
         ownership: Ownership,
         waiters: Waiters,
         prober: Prober,
+        reauthorizer: Reauthorizer,
         observing: Observing,
         clock: Clock,
         metrics: Metrics,
@@ -102,6 +106,7 @@ class Gateway:
         self._ownership = ownership
         self._waiters = waiters
         self._prober = prober
+        self._reauthorizer = reauthorizer
         self._observing = observing
         self._clock = clock
         self._metrics = metrics
@@ -160,7 +165,7 @@ class Gateway:
             log.warning("store gives no fact", rule=rule.name, error=str(error))
             asked = store_down(rule)
         match asked:
-            case Identified(operation, age):
+            case Identified(operation, _, age):
                 await self._protect(incoming, operation, age, began)
             case Unnamed():
                 self._metrics.passed_on(Passed.NO_KEY)
@@ -226,7 +231,7 @@ class Gateway:
         """The operation is executed in this process: no store is asked until that is over. None: look again."""
         rule = operation.rule
         if not same(operation, owner.operation.recipe, owner.operation.fingerprint):
-            return Refuse(REUSED)
+            return reused(operation, owner.operation.recipe, owner.operation.fingerprint)
         turn = in_flight(rule, rule.lease)
         if isinstance(turn, Refuse):
             return turn
@@ -257,8 +262,10 @@ class Gateway:
                 case other:
                     assert_never(other)
             match decision:
-                case Replay(answer):
-                    return Recorded(answer)
+                case Replay(answer, began_by):
+                    return await self._replay(operation, answer, began_by)
+                case Refuse(problem) if problem is REUSED and isinstance(fact, Found):
+                    return reused(operation, fact.record.recipe, fact.record.fingerprint)
                 case Refuse() | TakeOver():
                     return decision
                 case Probe():
@@ -266,7 +273,7 @@ class Gateway:
                     match await self._prober.learn(operation, decision, patience):
                         case Happened(answer):
                             self._metrics.rule(rule.name).probed(Probed.HAPPENED)
-                            return Recorded(answer)
+                            return await self._replay(operation, answer, "")
                         case Moved(moved):
                             self._metrics.rule(rule.name).probed(Probed.HAPPENED)
                             fact = moved
@@ -284,6 +291,21 @@ class Gateway:
                     fact = learnt
                 case undecided:
                     assert_never(undecided)
+
+    async def _replay(self, operation: Operation, answer: Answer, began_by: str) -> Given:
+        """The recorded answer; under a rule with `reauthorize`, to another credential than it was given to, once the upstream says so."""
+        rule = operation.rule
+        if rule.reauthorize is None or (operation.credential and operation.credential == began_by):
+            return Recorded(answer)
+        match await self._reauthorizer.ask(operation, rule.reauthorize):
+            case Allowed():
+                return Recorded(answer)
+            case Denied(status):
+                return Refuse(not_authorized(status))
+            case Unanswered():
+                return Refuse(reauthorize_unavailable(rule))
+            case other:
+                assert_never(other)
 
     async def _of_another(self, operation: Operation, deadline: float) -> Given:
         """The owner was fenced: its client gets what the record says, and this request never claims."""
@@ -345,10 +367,12 @@ class Gateway:
             case other:
                 assert_never(other)
 
-    def _decided(self, rule: Rule, given: Given, began: float, **of: str) -> None:
+    def _decided(self, rule: Rule, given: Given, began: float, **of: object) -> None:
         """One line in the log, and one more in the metrics."""
         seconds = self._clock() - began
         said = told(given, rule)
+        if isinstance(given, Refuse) and given.differs:
+            of["differs"] = list(given.differs)
         self._metrics.rule(rule.name).decided(said.decision, said.state, seconds)
         line = {"decision": said.decision.value, "state": said.state, "status": said.status}
         log.info("decision", rule=rule.name, **line, ms=round(seconds * 1000, 1), **of)

@@ -19,8 +19,7 @@ from idemproxy.http1.connection import check_options
 from idemproxy.http1.heads import BadHead
 from idemproxy.idempotency import observation
 from idemproxy.idempotency.age import Age
-from idemproxy.idempotency.content import Content
-from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, scope_values, short_id
+from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, short_id
 from idemproxy.idempotency.observation import Judgement, Recent, Suspected, Unjudged, Would
 from idemproxy.idempotency.operation import Refuse
 from idemproxy.idempotency.problems import Slug
@@ -40,6 +39,9 @@ MOST_KEPT: Final = 64 << 20
 """Bytes of their bodies that it holds at once, each until it is known what is asked for."""
 NO_LIMIT: Final = 3_600_000
 """Milliseconds that a shadow counts as running where the upstream may take for ever."""
+
+
+Scope = tuple[bytes | None, ...]
 
 
 @dataclass(slots=True)
@@ -201,7 +203,8 @@ class Observing:
 
     async def _judge(self, heard: Overheard, rule: Rule) -> _Told:
         """What enforcing would have done. Of an execution, that is told by its end."""
-        told = _Told(fields=_named(heard, rule))
+        scope = await self._identifier.scope(heard, rule)
+        told = _Told(fields=_named(heard, rule, scope))
         try:
             check_options(heard.head.fields, own_fields(rule))
             asked = await self._identifier.identify(heard, rule)
@@ -216,29 +219,26 @@ class Observing:
             told.judgement = _without_store(rule)
         else:
             match asked:
-                case Identified(operation, age):
+                case Identified(operation, _, age):
                     if told.fields.setdefault("key", "derived") == "sent":
-                        self._suspect(told, heard, rule, operation)
+                        self._suspect(told, heard, scope, operation)
                     await self._meet(told, heard, operation, age)
                 case Unnamed():
                     told.judgement = Judgement(Would.PASS_ON, "no_key")
-                    self._suspect(told, heard, rule, None)
+                    self._suspect(told, heard, scope, None)
                 case Refuse(problem):
                     told.judgement = _refused(problem.slug)
                     if problem.slug is Slug.KEY_MISSING:
-                        self._suspect(told, heard, rule, None)
+                        self._suspect(told, heard, scope, None)
                 case other:
                     assert_never(other)
         told.fields.setdefault("key", "none")
         return told
 
     async def _meet(self, told: _Told, heard: Overheard, operation: Operation, age: Age) -> None:
-        rule, head = operation.rule, operation.head
+        rule = operation.rule
         shadow = self._watch.shadows.of(operation, max(rule.lease, self._limit))
         told.fields["id"] = short_id(shadow.record_id)
-        parts = observation.components(
-            rule.fingerprint, head.method, head.target, head.fields, Content(operation.body), heard.digest
-        )
         try:
             met = await self._watch.meet(shadow, heard, operation, age)
         except StoreError as error:
@@ -250,35 +250,32 @@ class Observing:
         match met:
             case Owned():
                 told.shadow = shadow
-                self._watch.recent.made_of(shadow.record_id, parts)
-            case Met(judgement, behind, reused):
+            case Met(judgement, behind, differs):
                 told.judgement = judgement
                 if behind is not None:
                     told.fields["behind_ms"] = behind
-                if reused and (differing := self._watch.recent.differing(shadow.record_id, parts)):
-                    told.fields["differing"] = differing
+                if differs:
+                    told.fields["differs"] = list(differs)
             case other:
                 assert_never(other)
 
-    def _suspect(self, told: _Told, heard: Overheard, rule: Rule, operation: Operation | None) -> None:
-        """Whether the request repeats another though no key says so. One whose body did not pass whole is not compared."""
-        if not heard.whole:
+    def _suspect(self, told: _Told, heard: Overheard, scope: Scope | None, operation: Operation | None) -> None:
+        """Whether the request repeats another though no key says so. One whose body did not pass whole is not compared, nor is one of whom
+        nobody knows who it is."""
+        if not heard.whole or scope is None:
             return
         head = heard.head
-        scope = scope_values(rule, head.fields, head.target, heard.certificate)
-        same = observation.same_bytes(rule.name, scope, head.method, head.target, heard.digest)
+        same = observation.same_bytes(heard.rule.name, scope, head.method, head.target, heard.digest)
         named = None if operation is None else operation.record_id
         told.suspected = self._watch.recent.suspected(same, named, self._watch.clock())
         if told.suspected is not None:
             told.fields["suspected"] = told.suspected.value
 
 
-def _named(heard: Overheard, rule: Rule) -> dict[str, object]:
+def _named(heard: Overheard, rule: Rule, scope: Scope | None) -> dict[str, object]:
     """What the log says of a request's client and key: neither of them itself."""
     fields = heard.head.fields
-    named: dict[str, object] = {
-        "client": observation.client_of(scope_values(rule, fields, heard.head.target, heard.certificate))
-    }
+    named: dict[str, object] = {"client": "unverified" if scope is None else observation.client_of(scope)}
     if (agent := observation.agent_of(fields)) is not None:
         named["agent"] = agent
     match read_key(rule, fields):

@@ -67,7 +67,7 @@ class Overheard:
         self.written = asyncio.Event()
         """What became of it is in the store."""
         self.shadow_id: str | None = None
-        self._rule = rule
+        self.rule = rule
         self._room = room
         self._clock = clock
         self._told: Callable[[], None] | None = told
@@ -87,7 +87,7 @@ class Overheard:
         self._size += len(piece)
         if self._body is not _Body.PASSING:
             return
-        if self._size > self._rule.max_request_body:
+        if self._size > self.rule.max_request_body:
             self._settle(_Body.TOO_LARGE)
         elif len(piece) > self._room.free:
             self._settle(_Body.NOT_KEPT)
@@ -196,14 +196,14 @@ class Overheard:
                 return LeaveUnknown(REASONS[reason])
             case AnswerBroken() as error:
                 assert self.status is not None
-                return broken(self.status, CUT[error.reason], self._rule)
+                return broken(self.status, CUT[error.reason], self.rule)
             case _Gone.GONE | None:
                 if self.status is None:
                     return LEFT
-                return answered(self._kept(self.status), self._rule)
+                return answered(self._kept(self.status), self.rule)
             case other:
                 assert_never(other)
 
     def _kept(self, status: int) -> Answer | Tombstone:
         """A client that leaves while a body streams does not end an enforced execution: its answer counts as it was so far."""
-        return Answer(status, b"", b"") if self._answer_size <= self._rule.max_response_body else Tombstone(status)
+        return Answer(status, b"", b"") if self._answer_size <= self.rule.max_response_body else Tombstone(status)

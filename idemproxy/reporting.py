@@ -45,7 +45,7 @@ class Line(msgspec.Struct, frozen=True):
     key_form: str = ""
     behind_ms: _Ms | None = None
     suspected: str = ""
-    differing: tuple[str, ...] = ()
+    differs: tuple[str, ...] = ()
 
 
 class Spread:
@@ -148,7 +148,7 @@ class RuleReport:
     clients: dict[tuple[str, str], Client] = field(default_factory=dict)
     enforced: Counter[tuple[str, str]] = field(default_factory=Counter)
     key_forms: Counter[str] = field(default_factory=Counter)
-    differing: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    differs: Counter[tuple[str, ...]] = field(default_factory=Counter)
     switched: int = 0
     gaps: Spread = field(default_factory=Spread)
     """From an operation's first request to each later one."""
@@ -218,8 +218,7 @@ class Report:
             case "observed":
                 seen = self._observed(line)
             case "decision":
-                self._rule(line).enforced[line.decision, line.state] += 1
-                seen = Seen.COUNTED
+                seen = self._enforced(line)
             case _:
                 return Seen.OTHER_EVENT
         if seen is Seen.COUNTED and line.timestamp:
@@ -234,6 +233,17 @@ class Report:
             found = self.rules.setdefault(name, RuleReport(name))
         return found
 
+    def _enforced(self, line: Line) -> Seen:
+        rule = self._rule(line)
+        if len(rule.enforced) < MOST_CLIENTS:
+            rule.enforced[line.decision, line.state] += 1
+        self._mismatch(rule, line)
+        return Seen.COUNTED
+
+    def _mismatch(self, rule: RuleReport, line: Line) -> None:
+        if line.state == Slug.KEY_REUSED.value and len(rule.differs) < MOST_CLIENTS:
+            rule.differs[line.differs] += 1
+
     def _observed(self, line: Line) -> Seen:
         if line.decision not in _DECISIONS or line.suspected not in _SUSPICIONS:
             return Seen.OTHER_VERSION
@@ -243,9 +253,8 @@ class Report:
             rule.client(line).tally.add(line)
         if line.key_form:
             rule.key_forms[line.key_form] += 1
-        if line.state == Slug.KEY_REUSED.value and len(rule.differing) < MOST_CLIENTS:
-            rule.differing[line.differing] += 1
-        elif line.behind_ms is not None:
+        self._mismatch(rule, line)
+        if line.behind_ms is not None and line.state != Slug.KEY_REUSED.value:
             rule.gaps.add(line.behind_ms)
         rule.switched += line.status == 101
         if line.id:

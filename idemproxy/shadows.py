@@ -22,7 +22,7 @@ from idemproxy.idempotency.operation import (
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import Record
 from idemproxy.idempotency.routes import Rule
-from idemproxy.identifying import same
+from idemproxy.identifying import reused, same
 from idemproxy.stores import base
 from idemproxy.stores.base import (
     Claim,
@@ -45,11 +45,12 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """Another was there first. `behind` is how many milliseconds before, where that is known; `reused`: it was another request."""
+    """Another was there first. `behind` is how many milliseconds before, where that is known; `differs` names the parts in which it was
+    another request."""
 
     judgement: Judgement
     behind: int | None = None
-    reused: bool = False
+    differs: tuple[str, ...] = ()
 
 
 _MOVED = Met(Judgement(Would.NOT_JUDGED, Unjudged.MOVED.value))
@@ -104,11 +105,14 @@ class Shadows:
             case Locked(lease_left):
                 return Met(judgement(in_flight(rule, lease_left)))
             case Found(record, lease_left, now):
-                equal = same(operation, record.recipe, record.fingerprint)
-                decision = decide(record, lease_left, now, equal, rule)
+                behind = max(0, now - record.created_at)
+                if not same(operation, record.recipe, record.fingerprint):
+                    refused = reused(operation, record.recipe, record.fingerprint)
+                    return Met(judgement(refused), behind, refused.differs)
+                decision = decide(record, lease_left, now, True, rule)
                 if isinstance(decision, TakeOver):
                     return await self._take_over(shadow, record)
-                return Met(judgement(decision), max(0, now - record.created_at), not equal)
+                return Met(judgement(decision), behind)
             case other:
                 assert_never(other)
 

@@ -18,8 +18,10 @@ from idemproxy.config.keys import retry_marker
 from idemproxy.config.layers import merged_rule, preset_alone
 from idemproxy.config.model import TOP, KeyForm
 from idemproxy.config.policies import ProbeSetting
+from idemproxy.config.reauthorize import check_reauthorize, reauthorization
 from idemproxy.config.settings import (
     HopSettings,
+    JwtSettings,
     ListenTls,
     PoolSettings,
     Settings,
@@ -28,6 +30,7 @@ from idemproxy.config.settings import (
     UpstreamTls,
 )
 from idemproxy.config.table import Found, Item
+from idemproxy.config.tokens import jwt_settings, warn_jwt
 from idemproxy.config.tree import Branch
 from idemproxy.config.verify import verification, warn_verify
 from idemproxy.idempotency.problems import Slug
@@ -63,12 +66,14 @@ def build(tree: Branch | None, faults: Faults) -> Settings:
     check_addresses(top, faults)
     check_tls(top, faults)
     _check_names(rules, faults)
+    jwt = jwt_settings(top, faults)
     for rule in rules:
         check_rule(rule, top, faults)
         verification(rule, faults)
+        check_reauthorize(rule, faults)
     if faults:
         raise faults.error()
-    return _settings(top, rules)
+    return _settings(top, rules, jwt)
 
 
 def _merged(rule: object, shared: Found, number: int) -> Found:
@@ -94,10 +99,11 @@ def _check_names(rules: list[Found], faults: Faults) -> None:
         taken.setdefault(item.value, f"the rule on line {item.place.line} has this name")
 
 
-def _settings(top: Found, merged: list[Found]) -> Settings:
+def _settings(top: Found, merged: list[Found], jwt: JwtSettings | None) -> Settings:
     timeouts = top.inner("upstream_timeouts")
     rules = tuple(_rule(each, timeouts.need("response", int)) for each in merged)
     warnings = [] if rules else ["there are no routes: every request is forwarded untouched, nothing is protected"]
+    warnings += warn_jwt(jwt, rules) if jwt is not None else []
     for rule, found in zip(rules, merged, strict=True):
         warnings += _warnings(rule, found, timeouts.need("response", int))
     listen = address_of(top, "listen")
@@ -117,6 +123,7 @@ def _settings(top: Found, merged: list[Found]) -> Settings:
         pool=PoolSettings(*(top.inner("pool").need(name, int) for name in ("max", "queue", "idle"))),
         listen_tls=_listen_tls(top.inner("tls")),
         upstream_tls=_upstream_tls(top.inner("tls").inner("upstream")),
+        jwt=jwt,
         rules=rules,
         warnings=(*warnings, *warn_shadowed(rules)),
     )
@@ -158,6 +165,7 @@ def _rule(found: Found, response: int) -> Rule:
         on_unknown=_on_unknown(found, once),
         probe=_probe(found, response),
         verify=verification(found, Faults("")),
+        reauthorize=reauthorization(found),
         retry=_retry(found.inner("retry")),
         on_store_failure=found.get("on_store_failure", OnStoreFailure)
         or (OnStoreFailure.FAIL_CLOSED if once else OnStoreFailure.FAIL_OPEN),

@@ -18,13 +18,11 @@ class Later:
 SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
     {
         "": {
-            "jwt": Later("Keys that `jwt:` scopes are verified with."),
             "admin_token": Later("What the admin port asks for."),
             "admin_show_bodies": Later("Bodies of recorded answers on the admin port.", (False,)),
             "replicas": Later("Redis replicas that a claim waits for.", (0,)),
         },
         "rule": {
-            "reauthorize": Later("Asking the upstream before a replay."),
             "cors": Later("Origins that may read the proxy's own answers."),
         },
     }
@@ -33,7 +31,6 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
 VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "store": frozenset({"redis+sentinel", "redis+cluster", "postgresql", "postgres"}),
-        "rule.scope": frozenset({"jwt"}),
     }
 )
 

@@ -35,7 +35,9 @@ from idemproxy.config.kinds import (
 )
 from idemproxy.config.policies import ON_UNKNOWN, RETRY, Statuses
 from idemproxy.config.presets import PRESETS
+from idemproxy.config.reauthorize import REAUTHORIZE
 from idemproxy.config.table import Either, Field, Table
+from idemproxy.config.tokens import JWT
 from idemproxy.config.verify import VERIFY
 from idemproxy.config.workers import Workers
 from idemproxy.idempotency.problems import Slug
@@ -199,6 +201,11 @@ RULE = Table(
         ),
         Field("unknown_statuses", Listing(Statuses(), "statuses"), "Answers that mean: it may have been executed.", []),
         Field("verify", VERIFY, "The signature that a webhook must bear before its key is claimed."),
+        Field(
+            "reauthorize",
+            REAUTHORIZE,
+            "What the upstream is asked before a replay to another credential than began the operation.",
+        ),
         Field("retry", RETRY, "The proxy's own further attempts."),
         Field(
             "attempt_header",
@@ -328,6 +335,7 @@ TOP = Table(
         Field("upstream_host", Flag(), "true: Host is the upstream's own; false: as the client sent it.", False),
         Field("pool", POOL, "Connections to the upstream."),
         Field("tls", TLS, "Certificates of the listener, and for an https:// upstream."),
+        Field("jwt", JWT, "How the tokens of `jwt:` scopes are verified. SIGHUP reads the files again."),
         Field(
             "docs_url",
             Words(values.docs_url, values.DOCS, {"format": "uri"}),

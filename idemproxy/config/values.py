@@ -33,7 +33,7 @@ PROBE = "write a path of the upstream, such as /v1/charges/by-key/{header:Idempo
 RETRY_ON = "write unreachable, unknown, a status from 400 to 599 or a class such as 5xx"
 STATUS = "write a status from 200 to 599 or a class such as 4xx"
 REGEX = "write a regular expression as Python has them, in ASCII"
-SCOPE = 'write "header:NAME", "cookie:NAME", "path:NAME", client_cert, "literal:TEXT" or {header: NAME, pattern: REGEX}'
+SCOPE = 'write "header:NAME", "cookie:NAME", "path:NAME", client_cert, "jwt:CLAIM", "literal:TEXT" or {header: NAME, pattern: REGEX}'
 
 Parse = Callable[[str], bytes]
 """How a name is read. Raises WrongError."""

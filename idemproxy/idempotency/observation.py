@@ -11,8 +11,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, assert_never
 
-from idemproxy.idempotency.content import Content
-from idemproxy.idempotency.fingerprint import fingerprint
 from idemproxy.idempotency.framing import framed
 from idemproxy.idempotency.identity import Key
 from idemproxy.idempotency.messages import Answer, Fields, values
@@ -30,7 +28,6 @@ from idemproxy.idempotency.operation import (
 )
 from idemproxy.idempotency.paths import split_target
 from idemproxy.idempotency.problems import Slug
-from idemproxy.idempotency.routes import BodyRecipe, Recipe
 
 # ------------------------------------------------------------------------------------------------------------------- decisions
 
@@ -177,7 +174,7 @@ class Suspected(StrEnum):
 WINDOW: Final = 10.0
 """Seconds within which the same bytes of one caller are suspected to be one operation."""
 MOST_RECENT: Final = 10_000
-"""Requests, and operations, that a process remembers for that."""
+"""Requests that a process remembers for that."""
 
 
 def same_bytes(rule: str, scope: tuple[bytes | None, ...], method: bytes, target: bytes, body: bytes) -> bytes:
@@ -187,45 +184,16 @@ def same_bytes(rule: str, scope: tuple[bytes | None, ...], method: bytes, target
     return hashlib.sha256(framed(rule.encode(), framed(*parts), method, path, _query(query), body)).digest()
 
 
-def components(
-    recipe: Recipe, method: bytes, target: bytes, fields: Fields, content: Content, body: bytes
-) -> dict[str, bytes]:
-    """Digests of what a fingerprint is made of, by name: nothing of what they hold can be read from them. `body` is the SHA-256 of the
-    content's body as it was sent."""
-    _, path, query = split_target(target)
-    found = {"method": _short(method), "path": _short(path)}
-    if recipe.query:
-        found["query"] = _short(_query(query))
-    for name in recipe.headers:
-        found[f"header:{name.decode('ascii')}"] = _short(framed(*values(fields, name)))
-    match recipe.body:
-        case BodyRecipe.NONE:
-            pass
-        case BodyRecipe.RAW:
-            found["body"] = body[:8]
-        case BodyRecipe.JSON | BodyRecipe.FORM | BodyRecipe.MULTIPART:
-            alone = Recipe(headers=(), query=False, body=recipe.body, ignore=recipe.ignore)
-            found["body"] = fingerprint(alone, b"", b"/", fields, content)[:8]
-        case other:
-            assert_never(other)
-    return found
-
-
 def _query(query: bytes | None) -> bytes:
     return b"absent" if query is None else framed(query)
 
 
-def _short(value: bytes) -> bytes:
-    return hashlib.sha256(value).digest()[:8]
-
-
 class Recent:
-    """What one process saw last. Holds digests, as many as `most` requests and operations have."""
+    """What one process saw last. Holds digests, of `most` requests."""
 
     def __init__(self, most: int = MOST_RECENT) -> None:
         self._most = most
         self._sent: OrderedDict[bytes, tuple[float, str | None]] = OrderedDict()
-        self._made_of: OrderedDict[str, dict[str, bytes]] = OrderedDict()
 
     def suspected(self, same: bytes, operation: str | None, now: float) -> Suspected | None:
         """Whether the request repeats one. `operation` is its record's id, None where it has no key; `now` is seconds."""
@@ -242,17 +210,3 @@ class Recent:
                 return Suspected.NEW_KEY
             case _:
                 return None
-
-    def made_of(self, operation: str, parts: dict[str, bytes]) -> None:
-        """The operation began with a request of these components."""
-        self._made_of[operation] = parts
-        self._made_of.move_to_end(operation)
-        if len(self._made_of) > self._most:
-            self._made_of.popitem(last=False)
-
-    def differing(self, operation: str, parts: dict[str, bytes]) -> list[str] | None:
-        """The names of the components in which the request differs from the operation's first; None: that is not known."""
-        first = self._made_of.get(operation)
-        if first is None or first.keys() != parts.keys():
-            return None
-        return [name for name, digest in parts.items() if first[name] != digest]

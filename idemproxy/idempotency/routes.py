@@ -140,7 +140,14 @@ class CertificateScope:
     """The SHA-256 of the client's TLS certificate."""
 
 
-ScopePart = HeaderScope | LiteralScope | CookieScope | PathScope | CertificateScope
+@dataclass(frozen=True, slots=True)
+class ClaimScope:
+    """What the verified token in Authorization claims under that name."""
+
+    name: str
+
+
+ScopePart = HeaderScope | LiteralScope | CookieScope | PathScope | CertificateScope | ClaimScope
 
 
 class Within(Enum):
@@ -198,6 +205,15 @@ class ProbeRule:
     settle: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reauthorize:
+    """What the upstream is asked before a replay to a credential that is not known to have begun the operation: a GET of `target`.
+    `cache` is how many milliseconds a yes is remembered."""
+
+    target: Template
+    cache: int = 60_000
+
+
 AT_MOST_ONCE_RELEASES = frozenset({401, 402, 407, 421, 425, 428, 429})
 AT_LEAST_ONCE_RELEASES = frozenset(range(400, 600))
 
@@ -220,6 +236,7 @@ class Rule:
     on_unknown: OnUnknown = OnUnknown.BLOCK
     probe: ProbeRule | None = None
     verify: Verification | None = None
+    reauthorize: Reauthorize | None = None
     retry: OwnRetry = OwnRetry()
     on_store_failure: OnStoreFailure = OnStoreFailure.FAIL_CLOSED
     ttl: int = 86_400_000
@@ -236,11 +253,20 @@ class Rule:
     preset: str | None = None
 
 
+def claims_of(rule: Rule) -> tuple[str, ...]:
+    """What a token must claim for a rule to know its caller."""
+    return tuple([part.name for part in rule.scope if isinstance(part, ClaimScope)])
+
+
 def own_fields(rule: Rule) -> frozenset[bytes]:
     """The header fields that make a request what it is to a rule, in lower case: nothing on the way may make one vanish, or slip one in."""
     scope = {part.name for part in rule.scope if isinstance(part, HeaderScope)}
     if any(isinstance(part, CookieScope) for part in rule.scope):
         scope.add(b"cookie")
+    if claims_of(rule):
+        scope.add(b"authorization")
+    if rule.reauthorize is not None:
+        scope |= {b"authorization", b"cookie", b"x-api-key"}
     templates = (*rule.key.natural, *((rule.probe.target,) if rule.probe is not None else ()))
     read = {name for template in templates for each in template.pieces if (name := _field(each)) is not None}
     matched = {name for name, _ in rule.match.headers}

@@ -21,6 +21,7 @@ from idemproxy.probing import Prober
 from idemproxy.proxy.incoming import Incoming
 from idemproxy.proxy.outcome import Patience
 from idemproxy.proxy.upstream import Upstream
+from idemproxy.reauthorizing import Reauthorizer
 from idemproxy.shadows import Shadows
 from idemproxy.stores.base import Store
 from idemproxy.stores.circuit import Circuit
@@ -99,6 +100,7 @@ class Process:
             self.ownership,
             self._waiters,
             self._probers[-1],
+            Reauthorizer(forwarding, self.loop.clock),
             Observing(rules, identifier, forwarding, watch),
             self.loop.clock,
             metrics,

@@ -80,15 +80,17 @@ times = st.sampled_from([UNIT, 2 * UNIT, 5 * UNIT])
 versions = st.integers(0, 5)
 seen_tokens = st.sampled_from([*TOKENS, NO_TOKEN])
 seen_versions = st.one_of(st.just(AS_IT_IS), st.just(AS_IT_IS), st.just(ITS_VERSION), versions)
+credentials = st.sampled_from(["", "0123abcd" * 4])
 claims = st.builds(
     Claim,
     token=tokens,
-    fingerprint=st.sampled_from([b"f" * 32, b"g" * 32]),
+    fingerprint=st.sampled_from([b"f" * 32, b"g" * 32 + b"\0\xffmark"]),
     recipe=st.sampled_from(["", "recipe", "r\u00e9"]),
     rule=st.sampled_from(["charges", "r"]),
     on_unknown=st.sampled_from(OnUnknown),
     lease=times,
     ttl=times,
+    credential=credentials,
 )
 answers = st.builds(
     Answer,
@@ -157,6 +159,7 @@ def records(draw: st.DrawFn) -> Record:
         expires_at=draw(st.sampled_from([UNIT, 4 * UNIT, 20 * UNIT])),
         lease_until=draw(st.sampled_from([-2 * UNIT, 3 * UNIT])),
         answer=draw(outcomes) if ended else None,
+        credential=draw(credentials),
     )
 
 

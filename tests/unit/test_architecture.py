@@ -34,7 +34,11 @@ ARROWS: dict[str, frozenset[str]] = {
     "execution": frozenset({"idempotency", "http1", "proxy", "forwarding", "tee"}),
     "waiters": frozenset({"idempotency", "stores", "clocks"}),
     "outcomes": frozenset({"idempotency", "stores", "execution"}),
-    "identifying": frozenset({"idempotency", "http1", "proxy", "stores", "clocks", "execution", "forwarding", "given"}),
+    "jwks": frozenset({"idempotency", "clocks"}),
+    "tokens": frozenset({"idempotency", "clocks", "jwks"}),
+    "identifying": frozenset(
+        {"idempotency", "http1", "proxy", "stores", "clocks", "execution", "forwarding", "given", "tokens"}
+    ),
     "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
     "shadows": frozenset({"idempotency", "stores", "execution", "identifying"}),
@@ -44,6 +48,7 @@ ARROWS: dict[str, frozenset[str]] = {
         | {"execution", "forwarding", "identifying", "overhearing", "shadows"}
     ),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),
+    "reauthorizing": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding"}),
     "owner": frozenset(
         {"idempotency", "stores", "clocks", "execution", "forwarding", "lease", "observe", "outcomes", "tee"}
     ),
@@ -60,8 +65,26 @@ ARROWS: dict[str, frozenset[str]] = {
             "ownership",
             "outcomes",
             "probing",
+            "reauthorizing",
             "tee",
             "waiters",
+        }
+    ),
+    # what is asked before anything is served
+    "requests_given": frozenset({"idempotency", "http1"}),
+    "explaining": frozenset(
+        {
+            "idempotency",
+            "http1",
+            "proxy",
+            "stores",
+            "clocks",
+            "execution",
+            "given",
+            "identifying",
+            "records",
+            "requests_given",
+            "tokens",
         }
     ),
     # what stands on top
@@ -72,25 +95,17 @@ ARROWS: dict[str, frozenset[str]] = {
     "runtime": frozenset(
         {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
         | {"records", "startup"}
-        | {
-            "execution",
-            "forwarding",
-            "gateway",
-            "identifying",
-            "observing",
-            "ownership",
-            "outcomes",
-            "probing",
-            "shadows",
-            "tee",
-            "waiters",
-        }
+        | {"execution", "forwarding", "gateway", "identifying", "jwks", "observing", "ownership", "outcomes", "probing"}
+        | {"reauthorizing", "shadows", "tee", "tokens", "waiters"}
     ),
     "reporting": frozenset({"idempotency"}),
     "advising": frozenset({"idempotency", "reporting"}),
     "cli_report": frozenset({"reporting", "advising"}),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
-    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "cli_report", "demo"}),
+    "cli_explain": frozenset({"idempotency", "stores", "config", "explaining", "jwks", "requests_given", "tokens"}),
+    "cli": frozenset(
+        {"idempotency", "config", "observe", "runtime", "cli_explain", "cli_records", "cli_report", "demo"}
+    ),
     "demo": frozenset(),
     "__init__": frozenset(),
     "__main__": frozenset({"cli"}),
@@ -98,7 +113,7 @@ ARROWS: dict[str, frozenset[str]] = {
 """A module or package of ours, and what of ours it may import beside itself."""
 
 PURE = ("idempotency", "http1")
-COMPUTING = frozenset({"msgspec"})
+COMPUTING = frozenset({"msgspec", "jwt", "cryptography"})
 """Packages that only compute, which the pure parts may use."""
 IMPURE = frozenset(
     {"asyncio", "time", "random", "secrets", "socket", "ssl", "select", "datetime", "os", "uuid", "threading"}

@@ -58,7 +58,7 @@ def test_requests_count_by_what_enforcing_would_have_done() -> None:
         observed("would_replay", "failed", status=500),
         observed("would_wait", "processing"),
         observed("would_refuse", "key-in-flight"),
-        observed("would_refuse", "key-reused", differing=["body"]),
+        observed("would_refuse", "key-reused", differs=["body"]),
         observed("would_refuse", "key-missing", key="none", key_form=""),
         observed("would_refuse", "outcome-unknown"),
         observed("would_probe", "unknown"),
@@ -109,8 +109,9 @@ def test_lines_of_enforced_rules_count_apart() -> None:
         "status": 422,
         "ms": 1.0,
     }
-    rule = rule_of(EXECUTED, line, line)
+    rule = rule_of(EXECUTED, line, {**line, "differs": ["query"]})
     assert rule.tally.requests == 1
+    assert [each.setting for each in advice(rule)] == ["fingerprint: {query: false}"]
     assert rule.enforced == {("refused", "key-reused"): 2}
 
 
@@ -172,7 +173,7 @@ def test_a_scope_that_nobody_fills_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("differing", "setting"),
+    ("differs", "setting"),
     [
         (["body"], "fingerprint: {body: json, ignore: [..]}"),
         (["query"], "fingerprint: {query: false}"),
@@ -180,8 +181,8 @@ def test_a_scope_that_nobody_fills_is_told() -> None:
         (["path", "body"], ""),
     ],
 )
-def test_what_mismatches_differ_in_decides_what_is_advised(differing: list[str], setting: str) -> None:
-    found = advice(rule_of(observed("would_refuse", "key-reused", differing=differing)))
+def test_what_mismatches_differ_in_decides_what_is_advised(differs: list[str], setting: str) -> None:
+    found = advice(rule_of(observed("would_refuse", "key-reused", differs=differs)))
     assert [each.setting for each in found] == [setting]
 
 

@@ -13,8 +13,10 @@ from idemproxy.idempotency.record import State
 from tests.proxy.observing.watching import OBSERVE, memory, stored, told, watching
 from tests.proxy.product import CREATED, RULE, Api, Exchange, post, serving
 from tests.proxy.scripted import Scripted, answering
+from tests.proxy.test_jwt import SHARED, bearing, signed
 from tests.proxy.test_verify import delivery
 from tests.proxy.wire import eventually
+from tests.unit.idempotency.tokens import SECRET
 
 ALICE = "Authorization: Bearer alice-secret\r\nUser-Agent: Shop/2.1 (linux) extra\r\n"
 BOB = "Authorization: Bearer bob-secret\r\n"
@@ -89,7 +91,7 @@ async def test_a_key_with_another_request_would_be_refused_and_what_differed_is_
         await watched.product.ask(post("k1", b"amount=5", method="PUT", more=BOB))
         lines = (await watched.lines(5))[1:]
         assert [told(line) for line in lines] == [("would_refuse", "key-reused")] * 4
-        assert [line["differing"] for line in lines] == [["body"], ["query"], ["header:content-type"], ["method"]]
+        assert [line["differs"] for line in lines] == [["body"], ["query"], ["header:content-type"], ["method"]]
 
 
 async def test_callers_do_not_share_operations() -> None:
@@ -473,3 +475,26 @@ async def test_a_store_that_cannot_name_the_newest_operation_fails_nothing() -> 
         assert (await watched.product.ask(attempt(0))).status == 201
         (line,) = await watched.lines(1)
         assert told(line) == ("would_refuse", "store-unavailable")
+
+
+# ------------------------------------------------------------------------------------------------------------------ tokens
+
+
+async def test_a_caller_is_who_a_token_that_holds_says() -> None:
+    rules = OBSERVE + '    scope: ["jwt:sub"]\n'
+    async with watching(memory(), rules=rules, more=SHARED) as watched:
+        for more in (bearing(signed()), bearing(signed()), bearing(signed(sub="bob")), bearing(signed(SECRET[::-1]))):
+            assert (await watched.product.ask(post("k1", more=more))).status == 201
+        lines = await watched.lines(4)
+        assert [told(line)[0] for line in lines] == ["would_execute", "would_replay", "would_execute", "would_refuse"]
+        assert lines[0]["client"] == lines[1]["client"] != lines[2]["client"]
+        assert (lines[3]["client"], lines[3]["state"]) == ("unverified", "credential-invalid")
+
+
+async def test_a_replay_asks_nobody_whether_its_caller_may_see_it() -> None:
+    rules = OBSERVE + "    scope: []\n    reauthorize: {path: /v1/me}\n"
+    async with watching(memory(), rules=rules) as watched:
+        for more in (ALICE, BOB):
+            assert (await watched.product.ask(post("k1", more=more))).status == 201
+        assert [told(line)[0] for line in await watched.lines(2)] == ["would_execute", "would_replay"]
+        assert len(watched.product.api.requests) == 2

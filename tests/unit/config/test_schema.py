@@ -138,6 +138,7 @@ def test_the_example_shows_every_setting() -> None:
                 "routes": "rule",
                 "upstream_timeouts": "upstream_timeouts",
                 "pool": "pool",
+                "jwt": "jwt",
             }.get(entry.name, f"{ident}.{entry.name}")
             if isinstance(entry.node, Row) and entry.name == "routes":
                 for each in entry.node.items:
@@ -243,7 +244,6 @@ def test_what_the_schema_rejects_the_reader_rejects(text: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "jwt: {keys: []}",
         "admin_token: x",
         "admin_show_bodies: true",
         "replicas: 1",
@@ -258,8 +258,6 @@ def test_settings_at_the_top_that_come_later_are_known(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "scope: ['jwt:sub']",
-        "reauthorize: {path: /}",
         "cors: {origins: []}",
     ],
 )

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
-from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.identity import Key
-from idemproxy.idempotency.messages import Fields
 from idemproxy.idempotency.observation import (
     WINDOW,
     Recent,
     Suspected,
     agent_of,
     client_of,
-    components,
     form_of,
     same_bytes,
 )
-from idemproxy.idempotency.routes import BodyRecipe, Ignored, Recipe, Within
 
 ONE, OTHER = b"1" * 32, b"2" * 32
 
@@ -104,30 +98,5 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(4):
         same = bytes([number]) * 32
         assert recent.suspected(same, None, 0.0) is None
-        recent.made_of(f"{number}", {"body": b"x"})
     assert recent.suspected(bytes([0]) * 32, None, 0.0) is None
     assert recent.suspected(bytes([3]) * 32, None, 0.0) is Suspected.NO_KEY
-    assert recent.differing("1", {"body": b"y"}) is None
-    assert recent.differing("3", {"body": b"y"}) == ["body"]
-
-
-def made_of(recipe: Recipe, body: bytes, fields: Fields = (), target: bytes = b"/a?b") -> dict[str, bytes]:
-    return components(recipe, b"POST", target, fields, Content(body), hashlib.sha256(body).digest())
-
-
-def test_components_are_those_of_the_fingerprint() -> None:
-    kind = ((b"Content-Type", b"application/json"),)
-    raw = made_of(Recipe(), b"{}", kind)
-    assert list(raw) == ["method", "path", "query", "header:content-type", "body"]
-    assert list(made_of(Recipe((), False, BodyRecipe.NONE), b"{}")) == ["method", "path"]
-    by_value = Recipe((), True, BodyRecipe.JSON, (Ignored(Within.JSON, "/at"),))
-    assert made_of(by_value, b'{"a": 1, "at": 2}') == made_of(by_value, b'{"at":3,"a":1}')
-    assert made_of(by_value, b'{"a": 1}')["body"] != made_of(by_value, b'{"a": 2}')["body"]
-    differing = [name for name, digest in made_of(Recipe(), b"{ }", (), b"/c").items() if raw[name] != digest]
-    assert differing == ["path", "query", "header:content-type", "body"]
-
-
-def test_what_differs_from_requests_under_another_recipe_is_not_known() -> None:
-    recent = Recent()
-    recent.made_of("a", made_of(Recipe(), b"{}"))
-    assert recent.differing("a", made_of(Recipe(query=False), b"{}")) is None
