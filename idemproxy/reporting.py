@@ -19,6 +19,8 @@ MOST_CLIENTS: Final = 5_000
 """Of one rule. Those beyond are counted together."""
 MOST_OPERATIONS: Final = 50_000
 """Operations that are remembered until their other lines come: those of one operation stand near each other."""
+MOST_WAITS: Final = 1_000
+"""Of one operation."""
 OTHERS: Final = "(others)"
 
 REPEATS: Final = frozenset({Slug.OUTCOME_UNKNOWN.value, Slug.ANSWER_NOT_KEPT.value})
@@ -272,7 +274,7 @@ class Report:
             self._operations.popitem(last=False)
         if not running:
             operation.took = line.ms
-        elif line.behind_ms is not None:
+        elif line.behind_ms is not None and len(operation.behind) < MOST_WAITS:
             operation.behind.append(line.behind_ms)
         if operation.took is not None:
             for behind in operation.behind:

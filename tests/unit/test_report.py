@@ -121,8 +121,16 @@ def test_a_wait_lasts_until_the_first_ends(first: bool) -> None:
         observed("would_execute", "completed", id="a1", ms=4_000.0),
         observed("would_wait", "processing", id="a1", behind_ms=500, ms=90.0),
     ]
-    rule = rule_of(*(lines if first else lines[::-1]), observed("would_execute", "completed", id="b2", ms=9_000.0))
-    assert (rule.overlaps.count, rule.overlaps.longest) == (1, 3_500.0)
+    others = [observed("would_execute", "completed", id="b2", ms=9_000.0), {**lines[1], "behind_ms": 3_000}]
+    rule = rule_of(*(lines if first else lines[::-1]), *others)
+    assert (rule.overlaps.count, rule.overlaps.longest) == (2, 3_500.0)
+
+
+def test_waits_of_one_operation_are_held_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "MOST_WAITS", 5)
+    waiting = observed("would_wait", "processing", id="a1", behind_ms=500)
+    rule = rule_of(*([waiting] * 20), observed("would_execute", "completed", id="a1", ms=4_000.0))
+    assert (rule.tally.conflicts, rule.overlaps.count) == (20, 5)
 
 
 def test_operations_beyond_a_number_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
