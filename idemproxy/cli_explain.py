@@ -17,6 +17,7 @@ from typing import Any, Final
 from idemproxy import config
 from idemproxy.config.settings import Settings, TcpAddress
 from idemproxy.idempotency.messages import Field
+from idemproxy.idempotency.routes import Mode
 from idemproxy.requests_given.curl import data_of, read_curl
 from idemproxy.requests_given.har import read_har
 from idemproxy.requests_given.raw import read_raw
@@ -211,6 +212,8 @@ def _tell(shown: dict[str, Any]) -> None:
     if "method" in shown:
         _line("request", f"{shown['method']} {shown['target']}")
     _line("rule", shown["rule"] or "none")
+    if shown["mode"] == Mode.OBSERVE.value:
+        _line("", "only observes: the request is passed on as it came, and what follows is what enforcing would do")
     for each in shown["not_matched"]:
         lacks = ", ".join(f"other {lack}" for lack in each["lacks"])
         _line("", f"not {each['rule']}: {lacks or 'an earlier rule took the request'}")

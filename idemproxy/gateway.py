@@ -53,9 +53,10 @@ from idemproxy.idempotency.operation import (
     still_in_flight,
 )
 from idemproxy.idempotency.problems import Problem, Slug, render
-from idemproxy.idempotency.routes import Rule, own_fields
+from idemproxy.idempotency.routes import Mode, Rule, own_fields
 from idemproxy.identifying import Identified, Identifier, Unnamed, reused, same
 from idemproxy.observe.metrics import Metrics, Passed, Probed
+from idemproxy.observing import Observing
 from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown
 from idemproxy.owner import Owner
 from idemproxy.ownership import Ownership
@@ -93,11 +94,12 @@ class Gateway:
         waiters: Waiters,
         prober: Prober,
         reauthorizer: Reauthorizer,
+        observing: Observing,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._routes = RouteTable(rules)
-        self._guarded = {rule.name: own_fields(rule) for rule in rules}
+        self._guarded = {rule.name: own_fields(rule) for rule in rules if rule.mode is Mode.ENFORCE}
         self._identifier = identifier
         self._docs_url = docs_url
         self._forwarding = forwarding
@@ -105,6 +107,7 @@ class Gateway:
         self._waiters = waiters
         self._prober = prober
         self._reauthorizer = reauthorizer
+        self._observing = observing
         self._clock = clock
         self._metrics = metrics
         for rule in rules:
@@ -137,7 +140,7 @@ class Gateway:
         head = incoming.head
         rule = self._routes.find(head.method, head.target, head.fields)
         try:
-            check_options(head.fields, frozenset() if rule is None else self._guarded[rule.name])
+            check_options(head.fields, frozenset() if rule is None else self._guarded.get(rule.name, frozenset()))
         except BadHead as error:
             # Nothing more is read of a client that is refused for what it sent (FORWARDING.md, point 10).
             incoming.head = replace(head, keep_alive=False)
@@ -146,6 +149,9 @@ class Gateway:
         if rule is None:
             self._metrics.passed_on(Passed.NO_RULE)
             await self._forwarding.pass_on(incoming, Upgrade.ASKED)
+            return
+        if rule.mode is Mode.OBSERVE:
+            await self._observing.pass_on(incoming, rule)
             return
         began = self._clock()
         try:

@@ -118,6 +118,13 @@ class Identifier:
             case other:
                 assert_never(other)
 
+    async def scope(self, incoming: Unidentified, rule: Rule) -> tuple[bytes | None, ...] | None:
+        """Who calls, by the rule's scope. None: by a token, and that does not hold."""
+        claims = _NO_CLAIMS if self._callers is None else await _claims(self._callers, incoming, rule)
+        if isinstance(claims, Refuse):
+            return None
+        return scope_values(rule, incoming.head.fields, incoming.head.target, incoming.certificate, claims)
+
     async def _derived(self, incoming: Unidentified, rule: Rule) -> Identified | Unnamed | Refuse:
         """The key is what the request says."""
         head = incoming.head

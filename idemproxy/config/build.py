@@ -45,6 +45,7 @@ from idemproxy.idempotency.routes import (
     KeyAge,
     KeySource,
     Match,
+    Mode,
     OnStoreFailure,
     OwnRetry,
     ProbeRule,
@@ -178,6 +179,7 @@ def _rule(found: Found, response: int) -> Rule:
         max_response_body=found.need("max_response_body", int),
         replay_drop_headers=frozenset(found.need("replay_drop_headers", tuple)),
         problem_status=_problem_status(found.need("problem_status", tuple)),
+        mode=found.need("mode", Mode),
         preset=found.get("preset", str),
     )
 

@@ -41,7 +41,7 @@ from idemproxy.config.tokens import JWT
 from idemproxy.config.verify import VERIFY
 from idemproxy.config.workers import Workers
 from idemproxy.idempotency.problems import Slug
-from idemproxy.idempotency.routes import Birth, BodyRecipe, Guarantee, InFlight, OnStoreFailure
+from idemproxy.idempotency.routes import Birth, BodyRecipe, Guarantee, InFlight, Mode, OnStoreFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,12 @@ RULE = Table(
             "Other statuses for the proxy's own answers.",
             {},
         ),
-        Field("mode", choice({"enforce": "enforce"}, "rule.mode"), "enforce: rules are applied.", "enforce"),
+        Field(
+            "mode",
+            choice({each.value: each for each in Mode}),
+            "enforce: the rule is applied; observe: requests are passed on as they came, and what applying it would do is logged.",
+            "enforce",
+        ),
     ),
 )
 

@@ -37,6 +37,7 @@ def plain(explanation: Explanation, docs_url: str) -> dict[str, object]:
         {} if isinstance(head, BadHead) else {"method": text(head.method), "target": text(head.target)}
     )
     shown["rule"] = None if rule is None else rule.name
+    shown["mode"] = None if rule is None else rule.mode.value
     shown["not_matched"] = [{"rule": each.rule, "lacks": list(each.lacks)} for each in explanation.passed]
     shown |= _named(explanation.named)
     shown["decision"] = word(verdict)

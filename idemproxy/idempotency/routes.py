@@ -35,6 +35,13 @@ class OnStoreFailure(Enum):
     FAIL_OPEN = "fail_open"
 
 
+class Mode(Enum):
+    """Whether a rule is applied, or only told what applying it would have done."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
 class BodyRecipe(Enum):
     """How a body enters the fingerprint."""
 
@@ -242,6 +249,7 @@ class Rule:
     max_response_body: int = 8 << 20
     replay_drop_headers: frozenset[bytes] = frozenset()
     problem_status: Mapping[Slug, int] = field(default_factory=lambda: MappingProxyType({}))
+    mode: Mode = Mode.ENFORCE
     preset: str | None = None
 
 

@@ -329,3 +329,13 @@ def test_a_configuration_with_mistakes(explain: Explain, tmp_path: Path) -> None
     file = tmp_path / "bad.yaml"
     file.write_text("upstream: nonsense\n")
     assert f"{file}:1:11" in explain("POST", "/a", config=file, status=2)
+
+
+def test_of_a_rule_that_only_observes_it_says_so(explain: Explain, file: Path) -> None:
+    before = explain(*KEYED)
+    assert as_json(explain(*KEYED, "--json"))["mode"] == "enforce"
+    file.write_text(file.read_text().replace("  - name: charges\n", "  - name: charges\n    mode: observe\n"))
+    assert as_json(explain(*KEYED, "--json"))["mode"] == "observe"
+    said = "only observes: the request is passed on as it came, and what follows is what enforcing would do"
+    assert said not in before
+    assert [line for line in explain(*KEYED).splitlines() if line.strip() != said] == before.splitlines()

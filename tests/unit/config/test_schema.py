@@ -165,6 +165,7 @@ ACCEPTED = [
     rule_text("scope: ['literal:', {header: X, pattern: '(a)'}]"),
     rule_text("release_statuses: [4xx, 500, '${A}']").replace("'${A}'", "409"),
     rule_text("attempt_header: X-A"),
+    rule_text("mode: observe"),
     rule_text("problem_status: {key-in-flight: 503}"),
     rule_text("preset: github\nverify: {secrets: a}"),
     rule_text("preset: null"),
@@ -223,7 +224,7 @@ REJECTED = [
     rule_text("problem_status: {nope: 503}"),
     rule_text("problem_status: {key-in-flight: 200}"),
     rule_text("retry: {attempts: 0}"),
-    rule_text("mode: observe"),
+    rule_text("mode: watch"),
     rule_text("scope: [X]"),
 ]
 
@@ -257,7 +258,6 @@ def test_settings_at_the_top_that_come_later_are_known(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "mode: observe",
         "cors: {origins: []}",
     ],
 )
