@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from idemproxy import cli_records, config
+from idemproxy import cli_documents, cli_records, config
 from idemproxy.config.settings import Address, Settings, TcpAddress
 from idemproxy.errors import ConfigError, IdemproxyError
 
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="show the main job on a sample payments API", allow_abbrev=False)
     demo.set_defaults(act=_demo)
     cli_records.add(commands)
+    cli_documents.add(commands)
     return parser
 
 

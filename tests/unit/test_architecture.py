@@ -68,7 +68,9 @@ ARROWS: dict[str, frozenset[str]] = {
         | {"execution", "forwarding", "gateway", "ownership", "outcomes", "probing", "tee", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
-    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
+    "documents": frozenset({"idempotency", "config"}),
+    "cli_documents": frozenset({"config", "documents"}),
+    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_documents", "cli_records", "demo"}),
     "demo": frozenset(),
     "__init__": frozenset(),
     "__main__": frozenset({"cli"}),

@@ -1,0 +1,65 @@
+"""`idemproxy init` and `idemproxy docs`: a configuration out of a description, and documents out of a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from idemproxy.errors import DescriptionError
+
+Commands = Any
+"""What `add_subparsers` gives: argparse has no public name for it."""
+
+
+def add(commands: Commands) -> None:
+    """Offer the commands."""
+    _add_init(commands)
+
+
+def _add_init(commands: Commands) -> None:
+    init = commands.add_parser(
+        "init",
+        help="write a first configuration from an OpenAPI description",
+        description="Write a first configuration, with comments: a rule for each POST and PATCH operation of an OpenAPI 3.0 or 3.1 "
+        "description (YAML or JSON).",
+        allow_abbrev=False,
+    )
+    init.add_argument("--openapi", metavar="FILE", type=Path, required=True, help="the description")
+    init.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=Path,
+        help="the file to make; it must not exist yet; default: standard output",
+    )
+    init.set_defaults(act=_init)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from idemproxy.documents.description import Description  # here: the other commands read no descriptions
+    from idemproxy.documents.first_config import first_config
+
+    if arguments.output is not None and arguments.output.exists():
+        raise DescriptionError(f"{arguments.output}: exists already, and is not overwritten; name another file")
+    description = Description.of_file(arguments.openapi)
+    text = first_config(description)
+    _tell_untold(description.untold)
+    if arguments.output is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        with arguments.output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise DescriptionError(
+            f"{arguments.output}: exists already, and is not overwritten; name another file"
+        ) from None
+    print(f"{arguments.output}: written; read it through, then: idemproxy check {arguments.output}")
+    return 0
+
+
+def _tell_untold(untold: dict[str, str]) -> None:
+    for place, what in untold.items():
+        print(f"{place}: warning: the reference into another file is not followed: {what}", file=sys.stderr)
