@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from idemproxy import config
 from idemproxy.errors import DescriptionError
 
 Commands = Any
@@ -16,6 +20,7 @@ Commands = Any
 def add(commands: Commands) -> None:
     """Offer the commands."""
     _add_init(commands)
+    _add_docs(commands)
 
 
 def _add_init(commands: Commands) -> None:
@@ -35,6 +40,24 @@ def _add_init(commands: Commands) -> None:
         help="the file to make; it must not exist yet; default: standard output",
     )
     init.set_defaults(act=_init)
+
+
+def _add_docs(commands: Commands) -> None:
+    docs = commands.add_parser(
+        "docs",
+        help="write what a configuration means to an API's users",
+        description="Write what a configuration means to the users of an API, as Markdown: keys, lifetimes, answers, and loops that retry.",
+        allow_abbrev=False,
+    )
+    docs.add_argument("--config", metavar="FILE", type=Path, required=True, help="the configuration")
+    docs.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=Path,
+        help="the file to write; one that exists is replaced; default: standard output",
+    )
+    docs.set_defaults(act=_docs)
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -63,3 +86,29 @@ def _init(arguments: argparse.Namespace) -> int:
 def _tell_untold(untold: dict[str, str]) -> None:
     for place, what in untold.items():
         print(f"{place}: warning: the reference into another file is not followed: {what}", file=sys.stderr)
+
+
+def _docs(arguments: argparse.Namespace) -> int:
+    from idemproxy.documents.markdown import markdown
+
+    settings = config.load(arguments.config, os.environ)
+    _write(markdown(settings).encode(), arguments.output)
+    return 0
+
+
+def _write(document: bytes, out: Path | None) -> None:
+    """A file is there whole, or as it was."""
+    if out is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(document)
+        return
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(document)
+        Path(name).chmod(stat.S_IMODE(out.stat().st_mode) if out.exists() else 0o644)
+        Path(name).replace(out)
+    except BaseException:
+        Path(name).unlink()
+        raise
+    print(f"{out}: written")
