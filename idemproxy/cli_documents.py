@@ -46,16 +46,20 @@ def _add_docs(commands: Commands) -> None:
     docs = commands.add_parser(
         "docs",
         help="write what a configuration means to an API's users",
-        description="Write what a configuration means to the users of an API, as Markdown: keys, lifetimes, answers, and loops that retry.",
+        description="Write what a configuration means to the users of an API, as Markdown: keys, lifetimes, answers, and loops that retry. "
+        "With --openapi, write that description instead, in its own format, with the key's header and the answers of the proxy added to "
+        "the operations that a rule protects; all else in it stays as it is.",
         allow_abbrev=False,
     )
     docs.add_argument("--config", metavar="FILE", type=Path, required=True, help="the configuration")
+    docs.add_argument("--openapi", metavar="FILE", type=Path, help="an OpenAPI 3.0 or 3.1 description, in YAML or JSON")
     docs.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         type=Path,
-        help="the file to write; one that exists is replaced; default: standard output",
+        help="the file to write: the Markdown, or with --openapi the description; one that exists is replaced, and it may be the "
+        "description itself; default: standard output",
     )
     docs.set_defaults(act=_docs)
 
@@ -70,7 +74,7 @@ def _init(arguments: argparse.Namespace) -> int:
     text = first_config(description)
     _tell_untold(description.untold)
     if arguments.output is None:
-        sys.stdout.write(text)
+        _write(text.encode(), None)
         return 0
     try:
         with arguments.output.open("x", encoding="utf-8") as file:
@@ -89,10 +93,20 @@ def _tell_untold(untold: dict[str, str]) -> None:
 
 
 def _docs(arguments: argparse.Namespace) -> int:
+    from idemproxy.documents.additions import with_rules  # here: the other commands write no documents
+    from idemproxy.documents.description import Description
     from idemproxy.documents.markdown import markdown
 
     settings = config.load(arguments.config, os.environ)
-    _write(markdown(settings).encode(), arguments.output)
+    if arguments.openapi is None:
+        _write(markdown(settings).encode(), arguments.output)
+        return 0
+    description = Description.of_file(arguments.openapi)
+    document, notes = with_rules(description, settings)
+    _tell_untold(description.untold)
+    for note in notes:
+        print(f"{arguments.openapi}: warning: {note}", file=sys.stderr)
+    _write(document, arguments.output)
     return 0
 
 
@@ -102,6 +116,10 @@ def _write(document: bytes, out: Path | None) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(document)
         return
+    if out.exists() and not out.is_file():
+        out.write_bytes(document)
+        return
+    out = out.resolve()
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

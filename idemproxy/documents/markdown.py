@@ -115,7 +115,8 @@ def _answers(settings: Settings, groups: dict[Terms, list[Rule]]) -> Iterator[st
     yield "## Answers, and what to do on each"
     yield ""
     yield "An answer of the service itself is the operation's outcome, whatever its status: but for those after which nothing was"
-    yield "executed, each retry gets it again. The answers here are not the service's: they are `application/problem+json` (RFC 9457), and their `type` is"
+    yield "executed, each retry gets it again. The answers here are not the service's: they are `application/problem+json` (RFC 9457),"
+    yield "and their `type` is"
     yield f"{code(base)} and the name below. The member `retry` says what to do:"
     yield ""
     met = [each for terms in groups for each in terms.answers]

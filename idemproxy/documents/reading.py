@@ -61,10 +61,11 @@ def parse(raw: bytes, name: str) -> Document:
 class _Open:
     """A list or mapping of which the end has not come. `names` are where its names stand, by name."""
 
-    __slots__ = ("anchor", "entries", "flow", "items", "name", "names", "start")
+    __slots__ = ("anchor", "entries", "flow", "items", "last", "name", "names", "start")
 
     def __init__(self, start: int, flow: bool, mapping: bool, anchor: str | None) -> None:
         self.start, self.flow, self.anchor = start, flow, anchor
+        self.last = start + 1 if flow else start
         self.items: list[Node] = []
         self.entries: list[Entry] = []
         self.names: dict[str, Node] | None = {} if mapping else None
@@ -77,7 +78,7 @@ class _Builder:
     def __init__(self, name: str, text: str) -> None:
         self.name, self.text = name, text
         self.root: Node | None = None
-        self.shared: set[int] = set()
+        self.shared: set[tuple[int, int]] = set()
         self._open: list[_Open] = []
         self._anchors: dict[str, Node | None] = {}
         self._left = _MOST_VALUES
@@ -96,15 +97,12 @@ class _Builder:
     def end(self, end: int) -> None:
         """`end` counts for what stands in brackets only."""
         done = self._open.pop()
+        end = end if done.flow else done.last
         node: Node
         if done.names is None:
-            last = done.items[-1].end if done.items else done.start
-            node = Row(done.start, end if done.flow else last, done.flow, tuple(done.items))
+            node = Row(done.start, end, done.last, done.flow, tuple(done.items))
         else:
-            last = max((each.node.end for each in done.entries[-1:]), default=done.start)
-            if done.entries and not done.flow:
-                last = max(last, done.entries[-1].start)
-            node = Branch(done.start, end if done.flow else last, done.flow, tuple(done.entries), done.names)
+            node = Branch(done.start, end, done.last, done.flow, tuple(done.entries), done.names)
             if _MERGE in done.names:
                 self._merge(node, done.names)
         self.add(node, done.anchor)
@@ -116,22 +114,24 @@ class _Builder:
             raise self.wrong(node.start, f"found more than {_MOST_VALUES} values; a description has fewer")
         if anchor is not None:
             self._anchors[anchor] = node
-        self._take(node, node.start)
+        self._take(node, node.start, node.end)
 
-    def alias(self, start: int, anchor: str) -> None:
+    def alias(self, start: int, anchor: str, end: int) -> None:
         if anchor not in self._anchors:
             raise self.wrong(start, "found an alias (`*name`) without its anchor; a text that begins with * is quoted")
         node = self._anchors[anchor]
         if node is None:
             raise self.wrong(start, "found an anchor that contains itself; use $ref for what contains itself")
-        self.shared.add(node.start)
-        self._take(node, start)
+        self.shared.add((node.start, node.end))
+        self._take(node, start, end)
 
-    def _take(self, node: Node, start: int) -> None:
+    def _take(self, node: Node, start: int, end: int) -> None:
+        """`start`, `end`: where it stands, or its alias."""
         if not self._open:
             self.root = node
             return
         top = self._open[-1]
+        top.last = max(top.last, end)
         if top.names is None:
             top.items.append(node)
         elif top.name is None:
@@ -239,7 +239,7 @@ def _feed_event(builder: _Builder, event: yaml.Event) -> None:
         case yaml.CollectionEndEvent():
             builder.end(end)
         case yaml.AliasEvent():
-            builder.alias(start, event.anchor or "")
+            builder.alias(start, event.anchor or "", end)
         case _:
             return
 

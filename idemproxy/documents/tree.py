@@ -19,10 +19,11 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """A list. `flow`: it stands in brackets. `end` is behind the last item, or behind the bracket."""
+    """A list. `flow`: it stands in brackets. `last` is behind the last item, `end` behind the bracket, if there is one."""
 
     start: int
     end: int
+    last: int
     flow: bool
     items: tuple[Node, ...]
 
@@ -38,10 +39,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Branch:
-    """A mapping. `entries` are those that are written in it; `members` are also those that YAML's merge keys bring in."""
+    """A mapping. `entries` are those that are written in it; `members` are also those that YAML's merge keys bring in. `start`, `end`,
+    `last`, `flow` are as a list's."""
 
     start: int
     end: int
+    last: int
     flow: bool
     entries: tuple[Entry, ...]
     members: Mapping[str, Node] = field(default_factory=dict)
@@ -74,14 +77,14 @@ Node = Scalar | Row | Branch
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file: what it is called, its text without a byte order mark, and its tree. `shared` are the starts of values that stand in
-    several places, by a YAML anchor. `json`: it is JSON."""
+    """A file: what it is called, its text without a byte order mark, and its tree. `shared` are the spans of values that stand in
+    several places, by a YAML anchor. `json`: it is JSON. `mark`: a byte order mark stood before it."""
 
     name: str
     text: str
     root: Branch
     json: bool
-    shared: frozenset[int] = frozenset()
+    shared: frozenset[tuple[int, int]] = frozenset()
     mark: bool = False
 
     def place(self, at: int) -> str:
