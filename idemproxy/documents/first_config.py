@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -236,7 +237,7 @@ def _head(description: Description) -> Iterator[str]:
     title, version = description.root.text("info", "title"), description.root.text("info", "version")
     of = _one_line(" ".join(each for each in (title, version) if each)) or "this API"
     yield f"# A first configuration of idemproxy for {of},"
-    yield f"# made of {_one_line(description.document.name)} by `idemproxy init`: a rule for each POST and PATCH operation,"
+    yield f"# made of {_one_line(Path(description.document.name).name)} by `idemproxy init`: a rule for each POST and PATCH operation,"
     yield "# and for each PUT and DELETE that declares a key."
     yield "# Read it through, then `idemproxy check FILE` and `idemproxy run --config FILE`. config.example.yaml shows every setting."
     yield ""

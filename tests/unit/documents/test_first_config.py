@@ -203,7 +203,7 @@ DESCRIPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(DESCRIPTIONS)
 def test_whatever_a_description_says_the_configuration_loads_and_tells_all_its_operations(
     value: dict[str, Any],
