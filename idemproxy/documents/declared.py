@@ -57,7 +57,7 @@ def key_of(description: Description, operation: Operation) -> DeclaredKey | None
     if isinstance(schema, Branch):
         uuid = schema.text("format") == "uuid"
         longest = _length(schema.text("maxLength"))
-    return DeclaredKey(tuple(headers), len(found) == 1 and found[0].true("required"), uuid, longest)
+    return DeclaredKey(tuple(headers), any(each.true("required") for each in found), uuid, longest)
 
 
 def _length(text: str | None) -> int:

@@ -23,6 +23,8 @@ from idemproxy.idempotency.paths import pattern_readings
 
 _UNSAFE: Final = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 PLACEHOLDER: Final = "http://127.0.0.1:9000"
+_MOST_OPERATIONS: Final = 2_000
+"""A configuration holds no more than 20,000 values: about 3,000 rules, or fewer that differ much."""
 _COMMON_HEADERS: Final = ("Idempotency-Key",)
 _COMMON_LENGTH: Final = 255
 _UUID_LENGTH: Final = 36
@@ -69,6 +71,11 @@ def first_config(description: Description) -> str:
     callers = [callers_of(description, each) for each, _ in found]
     common = _most([key.headers for key in keys if key is not None], _COMMON_HEADERS)
     scope = _most([each.scope for each in callers if each.scope], _COMMON_SCOPE)
+    if len(found) > _MOST_OPERATIONS:
+        raise DescriptionError(
+            f"{description.document.name}: has {len(found)} operations, more than the {_MOST_OPERATIONS} that a configuration is made for; "
+            "split the description"
+        )
     drafts: list[Draft] = []
     left_out: list[LeftOut] = []
     declares = any(key is not None for key in keys)
@@ -88,7 +95,7 @@ def first_config(description: Description) -> str:
     except ConfigError as error:
         first = str(error).partition("\n")[0]
         raise DescriptionError(
-            f"{description.document.name}: no configuration can hold all its {len(drafts)} operations ({first}); split the description"
+            f"{description.document.name}: no configuration can hold its {len(drafts)} operations ({first}); split the description"
         ) from None
     return text
 
@@ -318,10 +325,10 @@ _NOT_TEXT: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false
 
 
 def _scalar(text: str) -> str:
-    """A text as YAML has it. `${` would be a substitution."""
+    """A text as YAML has it."""
     if _SIMPLE.fullmatch(text) and text.lower() not in _NOT_TEXT:
         return text
-    return json.dumps(text.replace("${", "$${"))
+    return json.dumps(text)
 
 
 def _list(texts: Iterable[str]) -> str:

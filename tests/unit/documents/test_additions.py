@@ -229,6 +229,18 @@ def test_nothing_else_changes() -> None:
     assert "# found" in raw.decode()
 
 
+def test_a_comment_stays_on_its_line() -> None:
+    text = f"{HEAD}paths:\n  /v1/charges:\n    post:\n      parameters:\n        - {{name: a, in: query, schema: {{}}}}   # one\n"
+    text += "      responses:\n        '200':\n          description: Done   # two\n        # three\n  # four\n"
+    raw, _ = added(text)
+    assert [line for line in raw.decode().splitlines() if "#" in line.partition('"')[0]] == [
+        "        - {name: a, in: query, schema: {}}   # one",
+        "          description: Done   # two",
+        "        # three",
+        "  # four",
+    ]
+
+
 def test_a_description_that_no_rule_meets_stays_byte_for_byte() -> None:
     rules = "upstream: http://a:1\nroutes:\n  - {match: {path: /other}}\n"
     for text in (PAYMENTS, "\ufeff" + PAYMENTS.replace("\n", "\r\n"), json.dumps(yaml.safe_load(PAYMENTS))):

@@ -82,6 +82,12 @@ def test_the_key_header_is_the_declared_one() -> None:
     assert "/d" not in found
 
 
+def test_of_several_key_headers_any_may_carry_the_key() -> None:
+    both = "{in: header, name: Idempotency-Key}, {in: header, name: X-Idempotency-Key, required: true}"
+    key = made(api(f"  /a: {{post: {{parameters: [{both}]}}}}\n")).rules[0].key
+    assert (key.headers, key.required) == ((b"idempotency-key", b"x-idempotency-key"), True)
+
+
 def test_a_header_about_replays_is_no_key() -> None:
     text = api(
         "  /a: {post: {parameters: [{in: header, name: Idempotent-Replayed}, {in: query, name: idempotency_key}]}}"
@@ -152,7 +158,7 @@ def test_a_description_of_more_operations_than_a_configuration_holds_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "api.yaml"
-    file.write_text(api("".join(f"  /a{number}: {{post: {{}}}}\n" for number in range(4_000))))
+    file.write_text(api("".join(f"  /a{number}: {{post: {{}}}}\n" for number in range(2_001))))
     assert main(["init", "--openapi", str(file)]) == 1
     assert "split the description" in capsys.readouterr().err
 

@@ -65,6 +65,8 @@ def test_each_answer_has_the_status_and_the_advice_of_its_rules() -> None:
     [
         ("key: {required: true}", "| POST | `/v1/charges` | `Idempotency-Key`, required |"),
         ("key: {required: true}", "A request without a key is refused."),
+        ('key: {header: K, from: "{json:/id}", required: true}', "| POST | `/v1/charges` | `K`, optional |"),
+        ('key: {header: K, from: "{json:/id}", required: true}', "A request in which that is missing is refused."),
         ("name: a", "A request without a key is not protected"),
         ("key: {header: [PayPal-Request-Id, X-Key]}", "the header `PayPal-Request-Id` or `X-Key`"),
         ("key: {format: ulid}", "a ULID"),
