@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from idemproxy import cli_explain, cli_records, cli_report, config
+from idemproxy import cli_documents, cli_explain, cli_records, cli_report, config
 from idemproxy.config.settings import Address, Settings, TcpAddress
 from idemproxy.errors import ConfigError, IdemproxyError
 from idemproxy.idempotency.routes import Mode, Rule
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_explain.add(commands)
     cli_records.add(commands)
     cli_report.add(commands)
+    cli_documents.add(commands)
     return parser
 
 

@@ -11,6 +11,10 @@ class ConfigError(IdemproxyError):
     """A configuration that cannot be used. The message holds every problem found, one a line."""
 
 
+class DescriptionError(IdemproxyError):
+    """An OpenAPI description that cannot be used. The message names the file and, where there is one, the place."""
+
+
 class StartError(IdemproxyError):
     """The process cannot start serving: a port in use, an upstream that is the proxy itself."""
 

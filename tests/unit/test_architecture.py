@@ -103,8 +103,11 @@ ARROWS: dict[str, frozenset[str]] = {
     "cli_report": frozenset({"reporting", "advising"}),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
     "cli_explain": frozenset({"idempotency", "stores", "config", "explaining", "jwks", "requests_given", "tokens"}),
+    "documents": frozenset({"idempotency", "config"}),
+    "cli_documents": frozenset({"config", "documents"}),
     "cli": frozenset(
-        {"idempotency", "config", "observe", "runtime", "cli_explain", "cli_records", "cli_report", "demo"}
+        {"idempotency", "config", "observe", "runtime", "demo"}
+        | {"cli_documents", "cli_explain", "cli_records", "cli_report"}
     ),
     "demo": frozenset(),
     "__init__": frozenset(),
