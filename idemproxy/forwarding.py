@@ -11,8 +11,10 @@ from typing import Final, assert_never
 from idemproxy.http1.connection import forwardable, forwardable_trailers, options
 from idemproxy.http1.heads import MAX_LENGTH, AnswerHead, Chunked, Length, NoBody, RequestHead
 from idemproxy.http1.writing import chunk, field_lines, last_chunk
+from idemproxy.idempotency.answering import answer_to
 from idemproxy.idempotency.messages import Fields, values
-from idemproxy.idempotency.problems import Problem, Slug, render
+from idemproxy.idempotency.problems import Problem, Slug
+from idemproxy.idempotency.routes import Rule
 from idemproxy.proxy.answering import Answering
 from idemproxy.proxy.incoming import ClientGone, Incoming
 from idemproxy.proxy.outcome import (
@@ -151,9 +153,10 @@ class Forwarding:
         self.patience = patience
         self._docs_url = docs_url
 
-    async def pass_on(self, incoming: Incoming, upgrade: Upgrade) -> None:
-        """One request and its answer. A client that goes away takes the exchange with it (FORWARDING.md, point 20)."""
-        answering = await self._exchange(incoming, upgrade)
+    async def pass_on(self, incoming: Incoming, upgrade: Upgrade, rule: Rule | None = None) -> None:
+        """One request and its answer. `rule` is the one whose words our own answers are in. A client that goes away takes the exchange
+        with it (FORWARDING.md, point 20)."""
+        answering = await self._exchange(incoming, upgrade, rule)
         if answering is None:
             return
         if isinstance(answering, Switched):
@@ -177,7 +180,7 @@ class Forwarding:
             return
         await carry(incoming, switched, self.patience.idle)
 
-    async def _exchange(self, incoming: Incoming, upgrade: Upgrade) -> Answering | Switched | None:
+    async def _exchange(self, incoming: Incoming, upgrade: Upgrade, rule: Rule | None) -> Answering | Switched | None:
         head = incoming.head
         protocols = wanted_upgrade(head) if upgrade is Upgrade.ASKED else None
         switch: Fields = () if protocols is None else ((b"Connection", b"Upgrade"), (b"Upgrade", protocols))
@@ -199,20 +202,20 @@ class Forwarding:
                 case (Answering() | Switched()) as outcome:
                     return outcome
                 case NotSent(reason=reason):
-                    await self._refuse(incoming, unreachable(1_000, reason))
+                    await self._refuse(incoming, unreachable(1_000, reason), rule)
                     return None
                 case SentNoAnswer(reason=reason, answer_began=began):
                     if again and not began and reason in (Lost.RESET, Lost.CLOSED):
                         again, reuse = False, Reuse.FRESH
                         continue
-                    await self._refuse(incoming, failed(reason))
+                    await self._refuse(incoming, failed(reason), rule)
                     return None
                 case other:
                     assert_never(other)
 
-    async def _refuse(self, incoming: Incoming, problem: Problem) -> None:
+    async def _refuse(self, incoming: Incoming, problem: Problem, rule: Rule | None) -> None:
         with contextlib.suppress(ClientGone):
-            await incoming.answer(render(problem, self._docs_url))
+            await incoming.answer(answer_to(incoming.head.fields, problem, rule, self._docs_url))
 
 
 def _interim(incoming: Incoming, head: AnswerHead) -> None:

@@ -13,6 +13,7 @@ from idemproxy.config.checks import (
     warn_rule,
     warn_shadowed,
 )
+from idemproxy.config.cors import cors
 from idemproxy.config.faults import Faults, shown
 from idemproxy.config.keys import retry_marker
 from idemproxy.config.model import RULE, TOP, KeyForm
@@ -48,6 +49,7 @@ from idemproxy.idempotency.routes import (
     RetryCause,
     Rule,
 )
+from idemproxy.idempotency.shapes import Shape
 
 
 def build(tree: Branch | None, faults: Faults) -> Settings:
@@ -171,6 +173,8 @@ def _rule(found: Found, response: int) -> Rule:
         max_response_body=found.need("max_response_body", int),
         replay_drop_headers=frozenset(found.need("replay_drop_headers", tuple)),
         problem_status=_problem_status(found.need("problem_status", tuple)),
+        problem_shape=found.need("problem_shape", Shape),
+        cors=cors(found),
     )
 
 

@@ -26,7 +26,6 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
         "rule": {
             "preset": Later("The rest of a rule as one client or sender needs it."),
             "reauthorize": Later("Asking the upstream before a replay."),
-            "cors": Later("Origins that may read the proxy's own answers."),
         },
     }
 )

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from idemproxy.config import values
+from idemproxy.config.cors import CORS
 from idemproxy.config.keys import FIRST_SENT, IGNORED, MARKER, NATURAL, SCOPE_PART, SKEW, header_name, regex_field
 from idemproxy.config.kinds import (
     SUBSTITUTED,
@@ -29,6 +30,7 @@ from idemproxy.config.verify import VERIFY
 from idemproxy.config.workers import Workers
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.routes import Birth, BodyRecipe, Guarantee, InFlight, OnStoreFailure
+from idemproxy.idempotency.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,13 @@ RULE = Table(
             "Other statuses for the proxy's own answers.",
             {},
         ),
+        Field(
+            "problem_shape",
+            choice({each.value: each for each in Shape}),
+            "The body of the proxy's own answers: problem (RFC 9457), or as the errors of that API are.",
+            "problem",
+        ),
+        Field("cors", CORS, "Origins whose scripts may read the proxy's own answers."),
         Field("mode", choice({"enforce": "enforce"}, "rule.mode"), "enforce: rules are applied.", "enforce"),
     ),
 )

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+from idemproxy.idempotency.cors import Cors
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown
+from idemproxy.idempotency.shapes import Shape
 from idemproxy.idempotency.signatures import SIGNED_FIELDS, Verification
 from idemproxy.idempotency.template import Part, Source, Template
 
@@ -223,6 +225,8 @@ class Rule:
     max_response_body: int = 8 << 20
     replay_drop_headers: frozenset[bytes] = frozenset()
     problem_status: Mapping[Slug, int] = field(default_factory=lambda: MappingProxyType({}))
+    problem_shape: Shape = Shape.PROBLEM
+    cors: Cors | None = None
 
 
 def own_fields(rule: Rule) -> frozenset[bytes]:

@@ -255,7 +255,6 @@ def test_settings_at_the_top_that_come_later_are_known(line: str) -> None:
         "mode: observe",
         "preset: github",
         "reauthorize: {path: /}",
-        "cors: {origins: []}",
     ],
 )
 def test_settings_of_a_rule_that_come_later_are_known(line: str) -> None:
