@@ -24,6 +24,7 @@ class Shape(Enum):
     SVIX = "svix"
     SQUARE = "square"
     GOCARDLESS = "gocardless"
+    WORKOS = "workos"
     GOOGLE = "google"
     AZURE = "azure"
     AWS = "aws"
@@ -97,6 +98,8 @@ def shaped(shape: Shape, words: Words) -> Shaped:
             return Shaped(_square(words))
         case Shape.GOCARDLESS:
             return Shaped(_gocardless(words))
+        case Shape.WORKOS:
+            return Shaped({"code": words.code, "message": words.detail, **words.advice})
         case Shape.GOOGLE:
             return Shaped(_google(words))
         case Shape.AZURE:

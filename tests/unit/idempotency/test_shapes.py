@@ -150,6 +150,15 @@ def test_gocardless(slug: Slug, kind: str) -> None:
     assert error["errors"] == [{"reason": slug.value.replace("-", "_"), "message": "What happened."}]
 
 
+def test_workos() -> None:
+    assert shaped(Shape.WORKOS, Slug.KEY_MISSING) == {
+        "code": "key_missing",
+        "message": "What happened.",
+        "problem": "urn:idemproxy:problem:key-missing",
+        "retry": "fix_request",
+    }
+
+
 def test_google() -> None:
     assert shaped(Shape.GOOGLE, Slug.KEY_IN_FLIGHT) == {
         "error": {
