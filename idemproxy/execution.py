@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Self, assert_never
@@ -38,6 +38,8 @@ class Operation:
     body: bytes
     trailers: Fields
     interim: Callable[[AnswerHead], None]
+    credential: str = field(default="", repr=False)
+    """Names what its caller showed, under a rule with `reauthorize`."""
 
 
 @dataclass(frozen=True, slots=True)

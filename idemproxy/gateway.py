@@ -24,6 +24,8 @@ from idemproxy.given import (
     FENCED,
     Given,
     Recorded,
+    not_authorized,
+    reauthorize_unavailable,
     shutting_down,
     store_down,
     told,
@@ -62,6 +64,7 @@ from idemproxy.ownership import Ownership
 from idemproxy.probing import Happened, Moved, Prober
 from idemproxy.proxy.incoming import BadBody, BodyTooLarge, ClientGone, Incoming
 from idemproxy.proxy.outcome import Upgrade
+from idemproxy.reauthorizing import Allowed, Denied, Reauthorizer, Unanswered
 from idemproxy.stores.base import Dead, Found, Locked, Missing
 from idemproxy.tee import Broken
 from idemproxy.waiters import Waiters
@@ -91,6 +94,7 @@ class Gateway:
         ownership: Ownership,
         waiters: Waiters,
         prober: Prober,
+        reauthorizer: Reauthorizer,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -102,6 +106,7 @@ class Gateway:
         self._ownership = ownership
         self._waiters = waiters
         self._prober = prober
+        self._reauthorizer = reauthorizer
         self._clock = clock
         self._metrics = metrics
         for rule in rules:
@@ -253,8 +258,8 @@ class Gateway:
                 case other:
                     assert_never(other)
             match decision:
-                case Replay(answer):
-                    return Recorded(answer)
+                case Replay(answer, began_by):
+                    return await self._replay(operation, answer, began_by)
                 case Refuse() | TakeOver():
                     return decision
                 case Probe():
@@ -262,7 +267,7 @@ class Gateway:
                     match await self._prober.learn(operation, decision, patience):
                         case Happened(answer):
                             self._metrics.rule(rule.name).probed(Probed.HAPPENED)
-                            return Recorded(answer)
+                            return await self._replay(operation, answer, "")
                         case Moved(moved):
                             self._metrics.rule(rule.name).probed(Probed.HAPPENED)
                             fact = moved
@@ -280,6 +285,21 @@ class Gateway:
                     fact = learnt
                 case undecided:
                     assert_never(undecided)
+
+    async def _replay(self, operation: Operation, answer: Answer, began_by: str) -> Given:
+        """The recorded answer; under a rule with `reauthorize`, to another credential than it was given to, once the upstream says so."""
+        rule = operation.rule
+        if rule.reauthorize is None or (operation.credential and operation.credential == began_by):
+            return Recorded(answer)
+        match await self._reauthorizer.ask(operation, rule.reauthorize):
+            case Allowed():
+                return Recorded(answer)
+            case Denied(status):
+                return Refuse(not_authorized(status))
+            case Unanswered():
+                return Refuse(reauthorize_unavailable(rule))
+            case other:
+                assert_never(other)
 
     async def _of_another(self, operation: Operation, deadline: float) -> Given:
         """The owner was fenced: its client gets what the record says, and this request never claims."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from idemproxy.execution import Answered, Failed, Streaming
+from idemproxy.idempotency.jwt_claims import Doubt
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.operation import Refuse
-from idemproxy.idempotency.problems import Problem, Slug, status_of
+from idemproxy.idempotency.problems import Problem, Retry, Slug, status_of
 from idemproxy.idempotency.routes import Rule
 from idemproxy.observe.metrics import Decided
 
@@ -56,6 +57,47 @@ def key_missing(rule: Rule) -> Problem:
     if rule.key.marker is not None:
         ways.append(f"the number of attempts before this one in {rule.key.marker.header.decode().title()}")
     return Problem(Slug.KEY_MISSING, f"Send {', or '.join(ways)}. Nothing was executed.")
+
+
+def credential_invalid(doubt: Doubt) -> Problem:
+    """Who is calling is told by a token, and there is none that shows it."""
+    return Problem(
+        Slug.CREDENTIAL_INVALID,
+        f"The caller is known here by a verified Bearer token, and {doubt.value}. Nothing was executed: send the same request again with "
+        "the same key and a valid token.",
+    )
+
+
+def credential_undecided(rule: Rule) -> Problem:
+    """The token is no worse than any: it is the keys that cannot be had."""
+    return Problem(
+        Slug.CREDENTIAL_INVALID,
+        "The key that signed the token is not known, and the issuer's keys cannot be fetched now. Nothing was executed: send the same "
+        "request again with the same key.",
+        rule.retry_after,
+        503,
+        Retry.SAME_KEY,
+    )
+
+
+def not_authorized(status: int) -> Problem:
+    """The upstream does not let the caller in. `status` is its own: 401 or 403."""
+    return Problem(
+        Slug.NOT_AUTHORIZED,
+        "The operation was executed before, for another credential than this one, which the service refuses. Nothing was executed now: "
+        "send the same request again with the same key and a credential that the service accepts.",
+        status=status,
+    )
+
+
+def reauthorize_unavailable(rule: Rule) -> Problem:
+    """The upstream did not say whether it lets the caller in."""
+    return Problem(
+        Slug.REAUTHORIZE_UNAVAILABLE,
+        "The operation was executed before, for another credential than this one, and the service does not say now whether it accepts "
+        "this one. Nothing was executed now: send the same request again with the same key.",
+        rule.retry_after,
+    )
 
 
 def too_large(rule: Rule) -> Problem:

@@ -4,29 +4,35 @@ retry."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import assert_never
 
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreError
 from idemproxy.execution import Operation
 from idemproxy.forwarding import answer_head
-from idemproxy.given import UNSIGNED, key_missing
+from idemproxy.given import UNSIGNED, credential_invalid, credential_undecided, key_missing
 from idemproxy.http1.heads import AnswerHead, Length
 from idemproxy.idempotency.age import Age, age_of
 from idemproxy.idempotency.content import Content
+from idemproxy.idempotency.credentials import credential_of
 from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
+from idemproxy.idempotency.jwt_claims import Doubted
 from idemproxy.idempotency.marker import Attempt, attempt_of, marked_key, marker_id
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
 from idemproxy.idempotency.operation import Refuse
 from idemproxy.idempotency.problems import Problem, Slug
-from idemproxy.idempotency.routes import OnStoreFailure, Rule
+from idemproxy.idempotency.routes import OnStoreFailure, Rule, claims_of
 from idemproxy.idempotency.signatures import Refused, verify
 from idemproxy.idempotency.template import Asked
 from idemproxy.proxy.incoming import BodyTooLarge, Incoming
 from idemproxy.stores.base import NameNewest, Store
+from idemproxy.tokens import Tokens, Undecided
+
+_NO_CLAIMS: Mapping[str, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +51,20 @@ class Unnamed:
 class Identifier:
     """Tells the operations of one product apart."""
 
-    def __init__(self, namespace: str, store: Store, tokens: Callable[[], bytes], wall: Clock = time.time) -> None:
-        """`store` is where the newest operation of a retry marker is named, by one of `tokens`. `wall` is the time of day, in seconds
-        since 1970: what signatures and the birth of a key are held against."""
+    def __init__(
+        self,
+        namespace: str,
+        store: Store,
+        tokens: Callable[[], bytes],
+        callers: Tokens | None = None,
+        wall: Clock = time.time,
+    ) -> None:
+        """`store` is where the newest operation of a retry marker is named, by one of `tokens`. `callers` are known by what their own
+        tokens claim, under a rule that says so. `wall` is the time of day, in seconds since 1970: what signatures and the birth of a key
+        are held against."""
         self._namespace = namespace
         self._store = store
+        self._callers = callers
         self._tokens = tokens
         self._wall = wall
 
@@ -59,6 +74,8 @@ class Identifier:
         head = incoming.head
         match read_key(rule, head.fields):
             case Key() as key:
+                if self._callers is not None:
+                    return await self._known(self._callers, incoming, rule, key, None)
                 return self._asked(incoming, rule, key, await _content(incoming, rule))
             case BadKey(detail):
                 return Refuse(Problem(Slug.KEY_INVALID, detail))
@@ -76,6 +93,8 @@ class Identifier:
         asked = Asked(rule.match.path, head.target, head.fields, incoming.peer, content or Content(b""))
         match derive(rule, asked):
             case Key() as key:
+                if self._callers is not None:
+                    return await self._known(self._callers, incoming, rule, key, content)
                 return self._asked(incoming, rule, key, content or await _content(incoming, rule))
             case Underivable(detail):
                 if content is not None:
@@ -85,6 +104,16 @@ class Identifier:
                 return Refuse(Problem(Slug.KEY_UNDERIVABLE, detail))
             case other:
                 assert_never(other)
+
+    async def _known(
+        self, callers: Tokens, incoming: Incoming, rule: Rule, key: Key, content: Content | None
+    ) -> Identified | Refuse:
+        """What a request with a key asks for, where its caller may have to be known by a token. `content` is None where its body was not
+        read yet."""
+        claims = await _claims(callers, incoming, rule)
+        if isinstance(claims, Refuse):
+            return claims
+        return self._asked(incoming, rule, key, content or await _content(incoming, rule), claims)
 
     async def _marked(self, incoming: Incoming, rule: Rule, missing: Refuse) -> Identified | Unnamed | Refuse:
         """The key is what the client says of its attempts. `missing`: what a request without any key gets, where the rule asks for one."""
@@ -97,12 +126,15 @@ class Identifier:
             case NoKey():
                 return missing if rule.key.required else Unnamed()
             case Attempt():
-                content = await _content(incoming, rule)
+                claims = _NO_CLAIMS if self._callers is None else await _claims(self._callers, incoming, rule)
         assert marker is not None
+        if isinstance(claims, Refuse):
+            return claims
+        content = await _content(incoming, rule)
         if not self._signed(incoming, rule, content):
             return Refuse(UNSIGNED)
         said = fingerprint(rule.fingerprint, head.method, head.target, head.fields, content)
-        scope = scope_values(rule, head.fields, head.target, incoming.certificate)
+        scope = scope_values(rule, head.fields, head.target, incoming.certificate, claims)
         place = marker_id(self._namespace, scope, rule, said)
         try:
             nonce = await self._newest(place, attempt, marker.window)
@@ -110,7 +142,7 @@ class Identifier:
             if rule.on_store_failure is not OnStoreFailure.FAIL_OPEN:
                 raise
             nonce = self._tokens()
-        return self._asked(incoming, rule, marked_key(rule, said, nonce), content)
+        return self._asked(incoming, rule, marked_key(rule, said, nonce), content, claims)
 
     async def _newest(self, place: str, attempt: Attempt, window: int) -> bytes:
         """The nonce of the operation that an attempt belongs to. A first one names its own over the one that it found: if that fails,
@@ -125,14 +157,16 @@ class Identifier:
             await self._store.name_newest(place, NameNewest(None, nonce, window))
         return nonce
 
-    def _asked(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Identified | Refuse:
+    def _asked(
+        self, incoming: Incoming, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes] = _NO_CLAIMS
+    ) -> Identified | Refuse:
         fields = incoming.head.fields
         if not self._signed(incoming, rule, content):
             return Refuse(UNSIGNED)
         age = Age.YOUNG if rule.key.age is None else age_of(rule, fields, key, self._wall())
         if isinstance(age, Problem):
             return Refuse(age)
-        return Identified(self._operation(incoming, rule, key, content), age)
+        return Identified(self._operation(incoming, rule, key, content, claims), age)
 
     def _signed(self, incoming: Incoming, rule: Rule, content: Content) -> bool:
         """Whether the request bears the signature that the rule asks for, if any."""
@@ -140,16 +174,19 @@ class Identifier:
             verify(rule.verify, incoming.head.fields, content.body, self._wall()), Refused
         )
 
-    def _operation(self, incoming: Incoming, rule: Rule, key: Key, content: Content) -> Operation:
+    def _operation(
+        self, incoming: Incoming, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes]
+    ) -> Operation:
         head = incoming.head
 
         def interim(between: AnswerHead) -> None:
             if between.status != 100:
                 incoming.interim(answer_head(between))
 
-        scope = scope_values(rule, head.fields, head.target, incoming.certificate)
+        scope = scope_values(rule, head.fields, head.target, incoming.certificate, claims)
+        name = record_id(self._namespace, scope, key.value)
         return Operation(
-            record_id=record_id(self._namespace, scope, key.value),
+            record_id=name,
             fingerprint=fingerprint(rule.fingerprint, head.method, head.target, head.fields, content),
             recipe=recipe_name(rule.fingerprint),
             rule=rule,
@@ -158,7 +195,22 @@ class Identifier:
             body=content.body,
             trailers=incoming.trailers,
             interim=interim,
+            credential="" if rule.reauthorize is None else credential_of(rule, head.fields, name),
         )
+
+
+async def _claims(callers: Tokens, incoming: Incoming, rule: Rule) -> Mapping[str, bytes] | Refuse:
+    """What the caller's token says of it, as far as the rule's scope asks."""
+    names = claims_of(rule)
+    if not names:
+        return _NO_CLAIMS
+    match await callers.named(incoming.head.fields, names):
+        case Doubted(reason):
+            return Refuse(credential_invalid(reason))
+        case Undecided():
+            return Refuse(credential_undecided(rule))
+        case claims:
+            return claims
 
 
 async def _content(incoming: Incoming, rule: Rule) -> Content:

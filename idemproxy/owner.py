@@ -423,9 +423,8 @@ class Owner:
     @property
     def _claim(self) -> Claim:
         operation, rule = self.operation, self.operation.rule
-        return Claim(
-            self._token, operation.fingerprint, operation.recipe, rule.name, rule.on_unknown, rule.lease, rule.ttl
-        )
+        of_rule = (rule.name, rule.on_unknown, rule.lease, rule.ttl)
+        return Claim(self._token, operation.fingerprint, operation.recipe, *of_rule, operation.credential)
 
     @property
     def _named(self) -> dict[str, str]:

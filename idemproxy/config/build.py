@@ -16,10 +16,13 @@ from idemproxy.config.checks import (
 from idemproxy.config.cors import cors
 from idemproxy.config.faults import Faults, shown
 from idemproxy.config.keys import retry_marker
-from idemproxy.config.model import RULE, TOP, KeyForm
+from idemproxy.config.layers import merged_rule, preset_alone
+from idemproxy.config.model import TOP, KeyForm
 from idemproxy.config.policies import ProbeSetting
+from idemproxy.config.reauthorize import check_reauthorize, reauthorization
 from idemproxy.config.settings import (
     HopSettings,
+    JwtSettings,
     ListenTls,
     PoolSettings,
     Settings,
@@ -28,6 +31,7 @@ from idemproxy.config.settings import (
     UpstreamTls,
 )
 from idemproxy.config.table import Found, Item
+from idemproxy.config.tokens import jwt_settings, warn_jwt
 from idemproxy.config.tree import Branch
 from idemproxy.config.verify import verification, warn_verify
 from idemproxy.idempotency.problems import Slug
@@ -63,17 +67,19 @@ def build(tree: Branch | None, faults: Faults) -> Settings:
     check_addresses(top, faults)
     check_tls(top, faults)
     _check_names(rules, faults)
+    jwt = jwt_settings(top, faults)
     for rule in rules:
         check_rule(rule, top, faults)
         verification(rule, faults)
+        check_reauthorize(rule, faults)
     if faults:
         raise faults.error()
-    return _settings(top, rules)
+    return _settings(top, rules, jwt)
 
 
 def _merged(rule: object, shared: Found, number: int) -> Found:
     assert isinstance(rule, Found)
-    merged = RULE.merged(rule, shared)
+    merged = merged_rule(rule, shared)
     if "name" in merged.items:
         return merged
     return Found({**merged.items, "name": Item(f"route-{number}", None, "name")})
@@ -94,14 +100,13 @@ def _check_names(rules: list[Found], faults: Faults) -> None:
         taken.setdefault(item.value, f"the rule on line {item.place.line} has this name")
 
 
-def _settings(top: Found, merged: list[Found]) -> Settings:
+def _settings(top: Found, merged: list[Found], jwt: JwtSettings | None) -> Settings:
     timeouts = top.inner("upstream_timeouts")
     rules = tuple(_rule(each, timeouts.need("response", int)) for each in merged)
     warnings = [] if rules else ["there are no routes: every request is forwarded untouched, nothing is protected"]
+    warnings += warn_jwt(jwt, rules) if jwt is not None else []
     for rule, found in zip(rules, merged, strict=True):
-        written = found.written("release_statuses")
-        warnings += warn_rule(rule, merge_statuses(written.value) if written else frozenset())
-        warnings += [f"rule {shown(rule.name)}: {each}" for each in warn_verify(found)]
+        warnings += _warnings(rule, found, timeouts.need("response", int))
     listen = address_of(top, "listen")
     assert listen is not None, "it has a default"
     return Settings(
@@ -119,6 +124,7 @@ def _settings(top: Found, merged: list[Found]) -> Settings:
         pool=PoolSettings(*(top.inner("pool").need(name, int) for name in ("max", "queue", "idle"))),
         listen_tls=_listen_tls(top.inner("tls")),
         upstream_tls=_upstream_tls(top.inner("tls").inner("upstream")),
+        jwt=jwt,
         rules=rules,
         warnings=(*warnings, *warn_shadowed(rules)),
     )
@@ -160,6 +166,7 @@ def _rule(found: Found, response: int) -> Rule:
         on_unknown=_on_unknown(found, once),
         probe=_probe(found, response),
         verify=verification(found, Faults("")),
+        reauthorize=reauthorization(found),
         retry=_retry(found.inner("retry")),
         on_store_failure=found.get("on_store_failure", OnStoreFailure)
         or (OnStoreFailure.FAIL_CLOSED if once else OnStoreFailure.FAIL_OPEN),
@@ -175,7 +182,21 @@ def _rule(found: Found, response: int) -> Rule:
         problem_status=_problem_status(found.need("problem_status", tuple)),
         problem_shape=found.need("problem_shape", Shape),
         cors=cors(found),
+        preset=found.get("preset", str),
     )
+
+
+def _warnings(rule: Rule, found: Found, response: int) -> list[str]:
+    """What is surprising about a rule, without what its preset chose on purpose."""
+    alone = preset_alone(found)
+    known = [] if alone is None else _warn(_rule(alone, response), alone)
+    return [each for each in _warn(rule, found) if each not in known]
+
+
+def _warn(rule: Rule, found: Found) -> list[str]:
+    written = found.written("release_statuses")
+    said = warn_rule(rule, merge_statuses(written.value) if written else frozenset())
+    return said + [f"rule {shown(rule.name)}: {each}" for each in warn_verify(found)]
 
 
 def _on_unknown(found: Found, once: bool) -> OnUnknown:
@@ -223,6 +244,7 @@ def _key(found: Found) -> KeySource:
         max_length=found.need("max_length", int),
         natural=natural,
         age=None if by is None else KeyAge(by, found.need("max_clock_skew", int)),
+        batches=frozenset(found.need("batches", tuple)),
         marker=marker,
     )
 

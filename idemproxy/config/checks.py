@@ -17,8 +17,10 @@ from idemproxy.idempotency.routes import (
     AT_MOST_ONCE_RELEASES,
     Guarantee,
     HeaderScope,
+    LiteralScope,
     Match,
     OnStoreFailure,
+    PathScope,
     RetryCause,
     Rule,
 )
@@ -202,9 +204,10 @@ def warn_rule(rule: Rule, released: frozenset[int]) -> list[str]:
     if rule.ttl < rule.lease:
         said.append("ttl is shorter than lease: an answer is forgotten sooner than a dead owner is noticed")
     if rule.guarantee is Guarantee.AT_MOST_ONCE:
-        if not rule.scope:
+        if rule.reauthorize is None and all(isinstance(part, LiteralScope | PathScope) for part in rule.scope):
             said.append(
-                "scope [] lets every caller share one scope: whoever sends another's key gets the other's answer"
+                f"{'scope has nothing of the caller, and' if rule.scope else 'scope []'} lets every caller share one scope: whoever sends "
+                "another's key gets the other's answer; name the caller, or write reauthorize"
             )
         if rule.on_unknown is OnUnknown.RETRY:
             said.append("on_unknown: retry under at_most_once executes again where the outcome is unknown")
@@ -216,9 +219,10 @@ def warn_rule(rule: Rule, released: frozenset[int]) -> list[str]:
             )
     if rule.wait_timeout > PATIENT:
         said.append("wait_timeout is longer than a minute: most clients give up before, and their places stay taken")
-    if any(isinstance(part, HeaderScope) and part.pattern for part in rule.scope):
+    if rule.reauthorize is None and any(isinstance(part, HeaderScope) and part.pattern for part in rule.scope):
         said.append(
-            "a scope's pattern is matched against what nobody has verified, and a replay skips the upstream's own check"
+            "a scope's pattern is matched against what nobody has verified, and a replay skips the upstream's own check: write "
+            "reauthorize, or jwt:CLAIM where it is a token"
         )
     said += warn_keys(rule)
     return [f"rule {shown(rule.name)}: {each}" for each in said]

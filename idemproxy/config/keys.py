@@ -8,12 +8,12 @@ from typing import Final
 from idemproxy.config import values
 from idemproxy.config.faults import Faults, nearest
 from idemproxy.config.kinds import Listing, Words, WrongError, duration
-from idemproxy.config.later import NOT_YET, VALUES
 from idemproxy.config.table import Either, Field, Found, Table
 from idemproxy.idempotency.content import parse_pointer
 from idemproxy.idempotency.routes import (
     BodyRecipe,
     CertificateScope,
+    ClaimScope,
     CookieScope,
     HeaderScope,
     Ignored,
@@ -59,6 +59,15 @@ NATURAL: Final = Field(
 FIRST_SENT: Final = Field(
     "first_sent", header_name(), "The header that says when the request was first sent, which bears the key's age."
 )
+BATCHES: Final = Field(
+    "batches",
+    Listing(
+        Words(values.media_type, values.MEDIA_TYPE, {"pattern": r"^[^/;\s]+/[^/;\s]+$", "maxLength": 255}),
+        "media types",
+    ),
+    "Content types of bodies that hold several operations: where a natural key is to name one of them, they are refused.",
+    [],
+)
 SKEW: Final = Field("max_clock_skew", duration("1ms", "24h", "5m"), "How far clients' clocks may be off.", "5m")
 
 
@@ -67,7 +76,7 @@ MARKER: Final = Field(
     Table(
         "rule.key.retry_marker",
         (
-            Field("header", header_name(values.key_header), "The header that numbers attempts from 0.", required=True),
+            Field("header", header_name(values.key_header), "The header that numbers attempts from 0."),
             Field(
                 "window", duration("1s", "24h", "10m"), "How long after its beginning an operation has retries.", "10m"
             ),
@@ -86,8 +95,6 @@ def retry_marker(key: Found) -> RetryMarker | None:
 
 def _scope(text: str) -> object:
     source, colon, rest = text.partition(":")
-    if source in VALUES["rule.scope"]:
-        raise WrongError(NOT_YET, values.SCOPE)
     match source:
         case "header" if colon:
             return HeaderScope(values.lower_header(rest))
@@ -97,12 +104,14 @@ def _scope(text: str) -> object:
             return CookieScope(_token(rest))
         case "client_cert" if not colon:
             return CertificateScope()
+        case "jwt" if colon:
+            return ClaimScope(_claim(rest))
         case "path" if colon:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", rest):
                 raise WrongError("without the name of a segment", values.SCOPE)
             return PathScope(rest)
         case _:
-            close = nearest(source, ["header", "literal", "cookie", "path", "client_cert", *VALUES["rule.scope"]])
+            close = nearest(source, ["header", "literal", "cookie", "path", "client_cert", "jwt"])
             hint = f"did you mean {close}:{rest}?" if close else "" if colon else f"did you mean header:{text}?"
             raise WrongError("no source of a scope", values.SCOPE, hint)
 
@@ -113,6 +122,12 @@ def _token(text: str) -> bytes:
     return text.encode()
 
 
+def _claim(text: str) -> str:
+    if not text or len(text) > _LONGEST or not text.isprintable():
+        raise WrongError("without the name of a claim", values.SCOPE)
+    return text
+
+
 def regex_field(name: str, doc: str) -> Field:
     """A regular expression, required where its table is."""
     parse = values.grouped if name == "pattern" else values.regex
@@ -120,7 +135,7 @@ def regex_field(name: str, doc: str) -> Field:
 
 
 SCOPE_PART: Final = Either(
-    Words(_scope, values.SCOPE, {"pattern": "^((header|cookie|path):.+|literal:.*|client_cert)$"}),
+    Words(_scope, values.SCOPE, {"pattern": "^((header|cookie|path|jwt):.+|literal:.*|client_cert)$"}),
     Table(
         "scope",
         (
@@ -173,6 +188,10 @@ def natural_headers(rule: Found) -> list[bytes]:
 
 def check_keys(rule: Found, top: Found, faults: Faults) -> None:
     """Parts of a path that the rule's path has not, and ignored parts of a body that is not read so."""
+    marker = rule.inner("key").inner("retry_marker")
+    window = marker.written("window")
+    if window and window.place and "header" not in marker.items:
+        faults.add(window.place, window.path, "is nothing without header", "write the header that numbers attempts")
     named = set(re.findall(r"\{([^{}]+)\}", rule.inner("match").get("path", str) or ""))
     right = "name a {segment} of match.path"
     item = rule.inner("key").written("from")
@@ -193,6 +212,10 @@ def check_keys(rule: Found, top: Found, faults: Faults) -> None:
             "has client_cert, and no client shows a certificate",
             "write tls.listen.client_ca too",
         )
+    claimed = any(isinstance(part, ClaimScope) for part in parts)
+    if claimed and scope is not None and scope.place and top.written("jwt") is None:
+        right = "write jwt: {keys: .., algorithms: ..} at the top, since a claim counts only once it is verified"
+        faults.add(scope.place, scope.path, "has jwt:, and there is nothing to verify tokens with", right)
     _check_ignored(rule.inner("fingerprint"), faults)
 
 
@@ -237,6 +260,10 @@ def warn_keys(rule: Rule) -> list[str]:
         f"scope has {name.decode()}, which differs in each attempt: no retry would be known again"
         for name in sorted(names & _EVERY_ATTEMPT)
     ]
+    if b"cookie" in names:
+        said.append(
+            "scope has all cookies, of which some change often: no retry would be known again; write cookie:NAME"
+        )
     signed = any(name.startswith(b"x-amz-") for name, _ in rule.match.headers)
     if signed and any(part.name == b"authorization" and part.pattern is None for part in scopes):
         said.append(
@@ -244,10 +271,10 @@ def warn_keys(rule: Rule) -> list[str]:
             "write {header: Authorization, pattern: 'Credential=([^/]+)/'}"
         )
     sources = [{piece.source for piece in each.pieces if isinstance(piece, Part)} for each in rule.key.natural]
-    if sources and any(part.pattern is not None for part in scopes):
+    if sources and rule.reauthorize is None and any(part.pattern is not None for part in scopes):
         said.append(
             "a scope's pattern with a natural key is weak: whoever can guess the request's content and write that header gets the "
-            "recorded answer"
+            "recorded answer; write reauthorize"
         )
     if any(Source.CLIENT_IP in each for each in sources):
         said.append(
@@ -255,7 +282,7 @@ def warn_keys(rule: Rule) -> list[str]:
         )
     if rule.key.marker is not None and rule.ttl < rule.key.marker.window:
         said.append("ttl is shorter than key.retry_marker.window: a retry whose answer is forgotten executes again")
-    if rule.ttl > LONG and any(each <= {Source.BODY, Source.CLIENT_IP} for each in sources):
+    if rule.ttl > LONG and any(each - {Source.TARGET} <= {Source.BODY, Source.CLIENT_IP} for each in sources):
         said.append(
             "key.from is the body alone, and ttl is longer than 10 minutes: a request that is sent twice on purpose runs once"
         )

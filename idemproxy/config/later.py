@@ -18,14 +18,9 @@ class Later:
 SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
     {
         "": {
-            "jwt": Later("Keys that `jwt:` scopes are verified with."),
             "admin_token": Later("What the admin port asks for."),
             "admin_show_bodies": Later("Bodies of recorded answers on the admin port.", (False,)),
             "replicas": Later("Redis replicas that a claim waits for.", (0,)),
-        },
-        "rule": {
-            "preset": Later("The rest of a rule as one client or sender needs it."),
-            "reauthorize": Later("Asking the upstream before a replay."),
         },
     }
 )
@@ -33,7 +28,6 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
 VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "store": frozenset({"redis+sentinel", "redis+cluster", "postgresql", "postgres"}),
-        "rule.scope": frozenset({"jwt"}),
         "rule.mode": frozenset({"observe"}),
     }
 )

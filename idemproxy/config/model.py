@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from idemproxy.config import values
 from idemproxy.config.cors import CORS
-from idemproxy.config.keys import FIRST_SENT, IGNORED, MARKER, NATURAL, SCOPE_PART, SKEW, header_name, regex_field
+from idemproxy.config.keys import (
+    BATCHES,
+    FIRST_SENT,
+    IGNORED,
+    MARKER,
+    NATURAL,
+    SCOPE_PART,
+    SKEW,
+    header_name,
+    regex_field,
+)
 from idemproxy.config.kinds import (
     SUBSTITUTED,
     Flag,
@@ -25,7 +35,10 @@ from idemproxy.config.kinds import (
     timeout,
 )
 from idemproxy.config.policies import ON_UNKNOWN, RETRY, Statuses
+from idemproxy.config.presets import PRESETS
+from idemproxy.config.reauthorize import REAUTHORIZE
 from idemproxy.config.table import Either, Field, Table
+from idemproxy.config.tokens import JWT
 from idemproxy.config.verify import VERIFY
 from idemproxy.config.workers import Workers
 from idemproxy.idempotency.problems import Slug
@@ -107,6 +120,7 @@ KEY = Table(
         Field("max_length", Whole(1, 8192), "The longest key from a header, in bytes.", 255),
         FIRST_SENT,
         SKEW,
+        BATCHES,
         MARKER,
     ),
 )
@@ -138,6 +152,13 @@ RULE = Table(
     (
         Field("name", _NAME, "The rule's name in logs and metrics; default route-N.", own=True),
         Field("match", MATCH, "Which requests the rule is for.", required=True),
+        Field(
+            "preset",
+            OrNull(choice({name: name for name in PRESETS})),
+            "The rest of the rule as that client or sender needs it; what the rule says itself goes before.",
+            None,
+            own=True,
+        ),
         Field("key", KEY, "Where the key is, and what it looks like."),
         Field(
             "scope",
@@ -182,6 +203,11 @@ RULE = Table(
         ),
         Field("unknown_statuses", Listing(Statuses(), "statuses"), "Answers that mean: it may have been executed.", []),
         Field("verify", VERIFY, "The signature that a webhook must bear before its key is claimed."),
+        Field(
+            "reauthorize",
+            REAUTHORIZE,
+            "What the upstream is asked before a replay to another credential than began the operation.",
+        ),
         Field("retry", RETRY, "The proxy's own further attempts."),
         Field(
             "attempt_header",
@@ -313,6 +339,7 @@ TOP = Table(
         Field("upstream_host", Flag(), "true: Host is the upstream's own; false: as the client sent it.", False),
         Field("pool", POOL, "Connections to the upstream."),
         Field("tls", TLS, "Certificates of the listener, and for an https:// upstream."),
+        Field("jwt", JWT, "How the tokens of `jwt:` scopes are verified. SIGHUP reads the files again."),
         Field(
             "docs_url",
             Words(values.docs_url, values.DOCS, {"format": "uri"}),

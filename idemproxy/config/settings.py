@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from idemproxy.idempotency.jwt_claims import TokenPolicy, TrustedKey
 from idemproxy.idempotency.routes import Rule
 
 
@@ -88,6 +89,23 @@ class UpstreamTls:
 
 
 @dataclass(frozen=True, slots=True)
+class KeySetUrl:
+    """Where a JWKS is fetched: the place of that number in `jwt.keys`."""
+
+    url: str = field(repr=False)
+    number: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JwtSettings:
+    """`jwt:` of a configuration: what a token must be, the keys that are there, and the URLs that more come from."""
+
+    policy: TokenPolicy
+    keys: tuple[TrustedKey, ...]
+    urls: tuple[KeySetUrl, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Durations are milliseconds. `warnings` are sentences for an operator about settings that are allowed and surprising.
     `store` may hold a password. `workers` None: as many as there are CPUs for this process."""
@@ -106,5 +124,6 @@ class Settings:
     pool: PoolSettings
     listen_tls: ListenTls | None
     upstream_tls: UpstreamTls
+    jwt: JwtSettings | None
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]

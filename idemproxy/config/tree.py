@@ -139,22 +139,21 @@ def describe(node: Node) -> str:
             return "a faulty value"
 
 
-def natural(value: object) -> Node:
-    """A value of Python (text, number, boolean, None, list or dict of them) as a tree that stands in no file."""
+def natural(value: object, place: Place = COMMAND_LINE) -> Node:
+    """A value of Python (text, number, boolean, None, list or dict of them) as a tree that stands in no file. `place` is what led to it."""
     match value:
         case dict():
-            entries = [Entry(COMMAND_LINE, str(name), natural(each)) for name, each in value.items()]
-            return Branch(COMMAND_LINE, tuple(entries))
+            return Branch(place, tuple(Entry(place, str(name), natural(each, place)) for name, each in value.items()))
         case list():
-            return Row(COMMAND_LINE, tuple(natural(each) for each in value))
+            return Row(place, tuple(natural(each, place) for each in value))
         case None:
-            return Leaf(COMMAND_LINE, "", "", Shape.NULL)
+            return Leaf(place, "", "", Shape.NULL)
         case bool():
-            return Leaf(COMMAND_LINE, str(value).lower(), str(value).lower(), Shape.FLAG)
+            return Leaf(place, str(value).lower(), str(value).lower(), Shape.FLAG)
         case int():
-            return Leaf(COMMAND_LINE, str(value), str(value), Shape.WHOLE)
+            return Leaf(place, str(value), str(value), Shape.WHOLE)
         case _:
-            return Leaf(COMMAND_LINE, str(value), str(value))
+            return Leaf(place, str(value), str(value))
 
 
 def typed(text: str, environ: Mapping[str, str], path: str, faults: Faults) -> Node:

@@ -27,12 +27,13 @@ METHOD = "write a method such as POST"
 HOST = "write a host without port or wildcard, such as api.example.com"
 DOCS = "write an http(s) URL without a fragment"
 FILE = "write the path of a file"
+MEDIA_TYPE = "write a media type without parameters, such as application/cloudevents-batch+json"
 ON_UNKNOWN = "write block, retry or {probe: {url: PATH}}"
 PROBE = "write a path of the upstream, such as /v1/charges/by-key/{header:Idempotency-Key}"
 RETRY_ON = "write unreachable, unknown, a status from 400 to 599 or a class such as 5xx"
 STATUS = "write a status from 200 to 599 or a class such as 4xx"
 REGEX = "write a regular expression as Python has them, in ASCII"
-SCOPE = 'write "header:NAME", "cookie:NAME", "path:NAME", client_cert, "literal:TEXT" or {header: NAME, pattern: REGEX}'
+SCOPE = 'write "header:NAME", "cookie:NAME", "path:NAME", client_cert, "jwt:CLAIM", "literal:TEXT" or {header: NAME, pattern: REGEX}'
 
 Parse = Callable[[str], bytes]
 """How a name is read. Raises WrongError."""
@@ -180,6 +181,14 @@ def attempt_header(text: str) -> bytes:
     if text.lower() in ("host", "authorization", "cookie", "content-type"):
         raise WrongError("a header that means something else", "write a name of your own, such as X-Attempt")
     return header(text).encode()
+
+
+def media_type(text: str) -> bytes:
+    """A media type without parameters (RFC 9110, section 8.3.1), in lower case."""
+    kind, slash, subtype = text.partition("/")
+    if not slash or not _TOKEN.fullmatch(kind) or not _TOKEN.fullmatch(subtype) or len(text) > 255:
+        raise WrongError("not a media type", MEDIA_TYPE)
+    return text.lower().encode()
 
 
 def method(text: str) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import assert_never
 
 from idemproxy.idempotency.framing import framed
@@ -13,6 +14,7 @@ from idemproxy.idempotency.messages import Fields, values
 from idemproxy.idempotency.paths import split_target
 from idemproxy.idempotency.routes import (
     CertificateScope,
+    ClaimScope,
     CookieScope,
     HeaderScope,
     LiteralScope,
@@ -109,15 +111,30 @@ def _keys(value: bytes) -> Iterator[bytes]:
         at, more = member.end(), member[0].endswith(b",")
 
 
+_NO_CLAIMS: Mapping[str, bytes] = MappingProxyType({})
+
+
 def scope_values(
-    rule: Rule, fields: Fields, target: bytes = b"/", certificate: bytes | None = None
+    rule: Rule,
+    fields: Fields,
+    target: bytes = b"/",
+    certificate: bytes | None = None,
+    claims: Mapping[str, bytes] = _NO_CLAIMS,
 ) -> tuple[bytes | None, ...]:
     """What the key is unique within. An absent part is a value of its own: None. What a pattern found is told from a whole field, so
-    that no caller can send another's group as a field that does not match. `certificate` is the client's, verified (DER)."""
-    return tuple([_scope_value(part, rule, fields, target, certificate) for part in rule.scope])
+    that no caller can send another's group as a field that does not match. `certificate` is the client's, verified (DER); `claims` are
+    its token's, verified, one for each ClaimScope."""
+    return tuple([_scope_value(part, rule, fields, target, certificate, claims) for part in rule.scope])
 
 
-def _scope_value(part: ScopePart, rule: Rule, fields: Fields, target: bytes, certificate: bytes | None) -> bytes | None:
+def _scope_value(
+    part: ScopePart,
+    rule: Rule,
+    fields: Fields,
+    target: bytes,
+    certificate: bytes | None,
+    claims: Mapping[str, bytes],
+) -> bytes | None:
     match part:
         case LiteralScope(text):
             return text
@@ -138,6 +155,8 @@ def _scope_value(part: ScopePart, rule: Rule, fields: Fields, target: bytes, cer
             return framed(b"path", *found) if found else None
         case CertificateScope():
             return None if certificate is None else framed(b"certificate", hashlib.sha256(certificate).digest())
+        case ClaimScope(name):
+            return framed(b"claim", name.encode(), claims[name])
         case other:
             assert_never(other)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from idemproxy.idempotency.framing import framed
 from idemproxy.idempotency.identity import Key
+from idemproxy.idempotency.messages import values
 from idemproxy.idempotency.routes import Rule
 from idemproxy.idempotency.template import Asked, Part, Source, Template, read_part
 
@@ -22,7 +23,8 @@ class Underivable:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """A part comes several times with different values, so that nobody can say which counts."""
+    """The request names several operations: a part comes several times with different values, so that nobody can say which counts, or the
+    body is a batch."""
 
     detail: str
 
@@ -35,6 +37,11 @@ def needs_body(rule: Rule) -> bool:
 def derive(rule: Rule, asked: Asked) -> Key | Underivable | Ambiguous:
     """The key by the first template that can be filled. It begins with a length of eight bytes, of which the first is 0, as no key from a
     header does."""
+    if rule.key.batches and (kind := _batch(rule, asked)):
+        return Ambiguous(
+            f"Batches ({kind}) are not supported here: one request holds several operations, of which each needs an idempotency key of "
+            "its own. Send each in a request of its own. Nothing was executed."
+        )
     lacking: list[str] = []
     for template in rule.key.natural:
         match _filled(template, asked):
@@ -46,6 +53,12 @@ def derive(rule: Rule, asked: Asked) -> Key | Underivable | Ambiguous:
                 return Key(framed(b"idemproxy natural key 1", rule.name.encode(), *parts), derived=True)
     said = " or ".join(dict.fromkeys(lacking))
     return Underivable(f"The request has no {said}, from which its idempotency key is made. Nothing was executed.")
+
+
+def _batch(rule: Rule, asked: Asked) -> str:
+    """The media type, where it is one of a batch."""
+    kinds = {value.partition(b";")[0].strip(b" \t").lower() for value in values(asked.fields, b"content-type")}
+    return next((kind.decode("ascii") for kind in sorted(kinds & rule.key.batches)), "")
 
 
 def _filled(template: Template, asked: Asked) -> tuple[bytes, ...] | Part | Ambiguous:

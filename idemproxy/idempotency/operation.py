@@ -4,10 +4,11 @@ Pure: a decision is a value, the gateway carries it out. Nothing here executes; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
+from idemproxy.idempotency.credentials import began_by
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.problems import Problem, Retry, Slug
 from idemproxy.idempotency.record import OnUnknown, Reason, Record, State, Tombstone
@@ -25,9 +26,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The recorded answer is the request's answer."""
+    """The recorded answer is the request's answer. `began_by` is the credential that it was given to, as far as is known."""
 
     answer: Answer
+    began_by: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def decide(record: Record, lease_left: int, now: int, same: bool, rule: Rule) ->
             return _unknown(record, now, rule)
         case Stand.FINISHED:
             assert isinstance(record.answer, Answer)
-            return Replay(record.answer)
+            return Replay(record.answer, began_by(record))
         case Stand.NOT_KEPT:
             return Refuse(NOT_KEPT)
         case Stand.RELEASED:

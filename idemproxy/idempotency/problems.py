@@ -76,7 +76,7 @@ TABLE: Mapping[Slug, Kind] = MappingProxyType(
         Slug.UPSTREAM_TIMEOUT: Kind(504, "Upstream timed out", Retry.ASK_OPERATOR, About.OUTCOME),
         Slug.STORE_UNAVAILABLE: Kind(503, "Store unavailable", Retry.SAME_KEY, About.SERVICE),
         Slug.SIGNATURE_INVALID: Kind(401, "Signature invalid", Retry.FIX_REQUEST, About.CALLER),
-        Slug.CREDENTIAL_INVALID: Kind(401, "Credential invalid", Retry.FIX_REQUEST, About.CALLER),
+        Slug.CREDENTIAL_INVALID: Kind(401, "Credential not verified", Retry.FIX_REQUEST, About.CALLER),
         Slug.NOT_AUTHORIZED: Kind(401, "Not authorized", Retry.FIX_REQUEST, About.CALLER),
         Slug.REAUTHORIZE_UNAVAILABLE: Kind(503, "Authorization could not be checked", Retry.SAME_KEY, About.SERVICE),
         Slug.NOT_HTTP: Kind(400, "Not an acceptable HTTP request", Retry.FIX_REQUEST, About.REQUEST),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from idemproxy.errors import RecordUnreadable
@@ -57,7 +57,7 @@ class Tombstone:
 @dataclass(frozen=True, slots=True)
 class Record:
     """What the store holds for an operation. Times are milliseconds on the store's clock. `lease_until` is when the last lease that
-    was given ends, or ended."""
+    was given ends, or ended. `credential` names what its caller showed, under a rule that asks for that (`credentials.py`)."""
 
     state: State
     fingerprint: bytes
@@ -74,12 +74,13 @@ class Record:
     expires_at: int
     lease_until: int
     answer: Answer | Tombstone | None
+    credential: str = field(default="", repr=False)
 
 
 _HEAD = struct.Struct(">2sBBBBIQQQQQ16s32sHHHIH")
 """Magic and encoding, state, flags, on_unknown, reason, attempt, version, created_at, updated_at, expires_at, lease_until, token,
 fingerprint, bytes of rule, bytes of recipe, status, bytes of the answer's head, bytes of its trailers. Then rule, recipe, the
-answer's head, trailers and body.
+answer's head, trailers and body. A credential stands in the recipe's bytes, behind a NUL.
 `stores/scripts` reads and writes these offsets in Lua."""
 
 HEAD_BYTES = _HEAD.size
@@ -106,6 +107,8 @@ def encode(record: Record) -> bytes:
         case None:
             pass
     rule, recipe = record.rule.encode(), record.recipe.encode()
+    if record.credential:
+        recipe = b"%b\0%b" % (recipe, record.credential.encode())
     fixed = _HEAD.pack(
         MAGIC,
         record.state,
@@ -168,10 +171,11 @@ def decode(value: bytes) -> Record:
     elif status:
         answer = Tombstone(status)
     try:
+        recipe, _, credential = value[recipe_at:head_at].decode().partition("\0")
         return Record(
             State(state),
             fingerprint,
-            value[recipe_at:head_at].decode(),
+            recipe,
             value[HEAD_BYTES:recipe_at].decode(),
             token,
             version,
@@ -184,6 +188,7 @@ def decode(value: bytes) -> Record:
             expires_at,
             lease_until,
             answer,
+            credential,
         )
     except ValueError as error:
         raise RecordUnreadable(

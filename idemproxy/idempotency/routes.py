@@ -87,7 +87,8 @@ class RetryMarker:
 class KeySource:
     """Where the key is read: header names in lower case; `pattern` must match the whole key (None: any); `form` is the format's
     name, for messages. Where none of the headers is there, the key is derived by the first of `natural` that can be filled; where none
-    can, by the retry marker."""
+    can, by the retry marker. `batches` are media types, in lower case, of bodies that hold several operations, which no derived key can
+    name."""
 
     headers: tuple[bytes, ...] = (b"idempotency-key",)
     required: bool = False
@@ -96,6 +97,7 @@ class KeySource:
     max_length: int = 255
     natural: tuple[Template, ...] = ()
     age: KeyAge | None = None
+    batches: frozenset[bytes] = frozenset()
     marker: RetryMarker | None = None
 
 
@@ -133,7 +135,14 @@ class CertificateScope:
     """The SHA-256 of the client's TLS certificate."""
 
 
-ScopePart = HeaderScope | LiteralScope | CookieScope | PathScope | CertificateScope
+@dataclass(frozen=True, slots=True)
+class ClaimScope:
+    """What the verified token in Authorization claims under that name."""
+
+    name: str
+
+
+ScopePart = HeaderScope | LiteralScope | CookieScope | PathScope | CertificateScope | ClaimScope
 
 
 class Within(Enum):
@@ -191,6 +200,15 @@ class ProbeRule:
     settle: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reauthorize:
+    """What the upstream is asked before a replay to a credential that is not known to have begun the operation: a GET of `target`.
+    `cache` is how many milliseconds a yes is remembered."""
+
+    target: Template
+    cache: int = 60_000
+
+
 AT_MOST_ONCE_RELEASES = frozenset({401, 402, 407, 421, 425, 428, 429})
 AT_LEAST_ONCE_RELEASES = frozenset(range(400, 600))
 
@@ -198,7 +216,7 @@ AT_LEAST_ONCE_RELEASES = frozenset(range(400, 600))
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One entry of `routes:`. Durations are milliseconds, sizes bytes, header names lower case (but `attempt_header`, which is
-    sent as written)."""
+    sent as written). `preset` is the name of the preset that it was made of."""
 
     name: str
     match: Match
@@ -213,6 +231,7 @@ class Rule:
     on_unknown: OnUnknown = OnUnknown.BLOCK
     probe: ProbeRule | None = None
     verify: Verification | None = None
+    reauthorize: Reauthorize | None = None
     retry: OwnRetry = OwnRetry()
     on_store_failure: OnStoreFailure = OnStoreFailure.FAIL_CLOSED
     ttl: int = 86_400_000
@@ -227,6 +246,12 @@ class Rule:
     problem_status: Mapping[Slug, int] = field(default_factory=lambda: MappingProxyType({}))
     problem_shape: Shape = Shape.PROBLEM
     cors: Cors | None = None
+    preset: str | None = None
+
+
+def claims_of(rule: Rule) -> tuple[str, ...]:
+    """What a token must claim for a rule to know its caller."""
+    return tuple([part.name for part in rule.scope if isinstance(part, ClaimScope)])
 
 
 def own_fields(rule: Rule) -> frozenset[bytes]:
@@ -234,13 +259,20 @@ def own_fields(rule: Rule) -> frozenset[bytes]:
     scope = {part.name for part in rule.scope if isinstance(part, HeaderScope)}
     if any(isinstance(part, CookieScope) for part in rule.scope):
         scope.add(b"cookie")
+    if claims_of(rule):
+        scope.add(b"authorization")
+    if rule.reauthorize is not None:
+        scope |= {b"authorization", b"cookie", b"x-api-key"}
     templates = (*rule.key.natural, *((rule.probe.target,) if rule.probe is not None else ()))
     read = {name for template in templates for each in template.pieces if (name := _field(each)) is not None}
     matched = {name for name, _ in rule.match.headers}
     born = {rule.key.age.by} if rule.key.age is not None and isinstance(rule.key.age.by, bytes) else set()
+    kinds = {b"content-type"} if rule.key.batches else set()
     marked = {rule.key.marker.header} if rule.key.marker is not None else set()
     signed = SIGNED_FIELDS[rule.verify.scheme] if rule.verify is not None else frozenset()
-    return frozenset({*rule.key.headers, *rule.fingerprint.headers, *scope, *matched, *read, *born, *marked, *signed})
+    return frozenset(
+        {*rule.key.headers, *rule.fingerprint.headers, *scope, *matched, *read, *born, *kinds, *marked, *signed}
+    )
 
 
 def _field(piece: bytes | Part) -> bytes | None:

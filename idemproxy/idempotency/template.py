@@ -29,11 +29,12 @@ class Source(Enum):
     FORM = "form"
     BODY = "body"
     CLIENT_IP = "client_ip"
+    TARGET = "target"
 
 
 OF_HEAD: Final = frozenset({Source.HEADER, Source.QUERY, Source.PATH, Source.COOKIE})
 """What can be read before a body came."""
-NAMELESS: Final = frozenset({Source.BODY, Source.CLIENT_IP})
+NAMELESS: Final = frozenset({Source.BODY, Source.CLIENT_IP, Source.TARGET})
 """Sources of which a request has one."""
 
 
@@ -193,6 +194,9 @@ def _found(part: Part, asked: Asked) -> list[Value]:
             found = [asked.content.body]
         case Source.CLIENT_IP:
             found = [asked.peer.encode()]
+        case Source.TARGET:
+            _, path, query = split_target(asked.target)
+            found = [path if query is None else b"%b?%b" % (path, query)]
         case other:
             assert_never(other)
     return [Value(Type.TEXT, each) for each in found]

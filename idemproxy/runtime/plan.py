@@ -4,28 +4,38 @@ registry of executions, and who waits for whom."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from idemproxy import certificates
 from idemproxy.clocks import boottime
-from idemproxy.config.settings import Settings, TcpAddress, UnixAddress
+from idemproxy.config.settings import KeySetUrl, Settings, TcpAddress, UnixAddress
 from idemproxy.execution import Execution
 from idemproxy.forwarding import Forwarding, Hop
 from idemproxy.gateway import Gateway
 from idemproxy.idempotency.record import TOKEN_BYTES
 from idemproxy.identifying import Identifier
+from idemproxy.jwks import KeySet, Pace, http_fetch
 from idemproxy.observe.metrics import Metrics
 from idemproxy.ownership import Ownership
 from idemproxy.probing import Prober
 from idemproxy.proxy.outcome import Origin, Patience
 from idemproxy.proxy.pool import Limits
 from idemproxy.proxy.upstream import Upstream
+from idemproxy.reauthorizing import Reauthorizer
 from idemproxy.startup import refuse_loop
 from idemproxy.stores.base import Store
+from idemproxy.tokens import Tokens
 from idemproxy.waiters import Waiters
 
+log = structlog.get_logger()
+
 CLOCK: Final = boottime
+PACE = Pace()
+"""How often keys of tokens are fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,9 @@ class Plan:
     upstream: Upstream
     ownership: Ownership
     prober: Prober
+    reauthorizer: Reauthorizer
+    key_sets: dict[str, KeySet]
+    tokens: Tokens | None
     gateway: Gateway
 
 
@@ -77,20 +90,51 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
     else:
         ownership = before.ownership.forwarding_by(forward)
     prober = Prober(forwarding, shared.store)
+    reauthorizer = Reauthorizer(forwarding, CLOCK)
+    key_sets = _key_sets(settings, before)
+    jwt = settings.jwt
+    tokens = None if jwt is None else Tokens(jwt.policy, jwt.keys, tuple(key_sets.values()))
     gateway = Gateway(
         settings.rules,
-        Identifier(settings.namespace, shared.store, _token),
+        Identifier(settings.namespace, shared.store, _token, tokens),
         settings.docs_url,
         forwarding,
         ownership,
         shared.waiters,
         prober,
+        reauthorizer,
         CLOCK,
         shared.metrics,
     )
     if before is not None:
         gateway.succeed(before.gateway)
-    return Plan(settings, upstream, ownership, prober, gateway)
+    return Plan(settings, upstream, ownership, prober, reauthorizer, key_sets, tokens, gateway)
+
+
+def _key_sets(settings: Settings, before: Plan | None) -> dict[str, KeySet]:
+    """By URL. A reload fetches them anew, and goes on with the keys that it has until then."""
+    made = {}
+    for each in settings.jwt.urls if settings.jwt is not None else ():
+        made[each.url] = keys = KeySet(http_fetch(each.url), CLOCK, PACE, _teller(each))
+        if before is not None and (known := before.key_sets.get(each.url)) is not None:
+            keys.succeed(known)
+    return made
+
+
+def _teller(of: KeySetUrl) -> Callable[[str], None]:
+    def tell(fault: str) -> None:
+        setting = f"jwt.keys[{of.number}]"
+        if fault:
+            log.error(
+                "jwks not fetched",
+                setting=setting,
+                fault=fault,
+                doing="going on with the keys that are there, and trying again",
+            )
+        else:
+            log.info("jwks fetched", setting=setting)
+
+    return tell
 
 
 def _token() -> bytes:

@@ -25,12 +25,14 @@ from idemproxy.probing import Prober
 from idemproxy.proxy.data_port import DataPort
 from idemproxy.proxy.downstream import Limits
 from idemproxy.proxy.incoming import Incoming
+from idemproxy.reauthorizing import Reauthorizer
 from idemproxy.runtime import listening, plan
 from idemproxy.runtime.listening import BACKLOG, Bound, Sockets
 from idemproxy.runtime.plan import Prepared, Shared
 from idemproxy.stores.base import Store
 from idemproxy.stores.circuit import Circuit, CircuitState, Closed, Open, Trying
 from idemproxy.stores.opening import backend
+from idemproxy.tokens import Tokens
 from idemproxy.waiters import Waiters
 
 log = structlog.get_logger()
@@ -88,8 +90,8 @@ class Service:
         self._waiters = Waiters(store, _deaf)
         self._shared = Shared(store, self._waiters, metrics)
         self._plan = plan.make(plan.prepare(settings), self._shared, None)
-        # A plan that was replaced lives for as long as a request that began under it, and may still probe.
-        self._probers: weakref.WeakSet[Prober] = weakref.WeakSet([self._plan.prober])
+        # A plan that was replaced lives for as long as a request that began under it, and may still ask.
+        self._asking: weakref.WeakSet[Prober | Reauthorizer | Tokens] = weakref.WeakSet()
         self._port = DataPort(self._serve, self._refusal, _failed, Limits())
         self._data = web.ServerRunner(cast("web.Server", self._port), shutdown_timeout=LAST_ANSWERS)
         admin = health.application(self._unready)
@@ -114,6 +116,7 @@ class Service:
             await _listen(self._admin, bound.admin, settings.admin, "admin")
         await _listen(self._data, bound.data, settings.listen, "listen", self._tls)
         self._checking = asyncio.create_task(self._check())
+        self._begin_asking()
 
     def take_over(self, prepared: Prepared) -> None:
         """From the next request on, this configuration is in force. Raises StartError, and changes nothing, where the listener's
@@ -123,8 +126,16 @@ class Service:
         if self._tls is not None and prepared.settings.listen_tls is not None:
             certificates.reload(self._tls, prepared.settings.listen_tls)
         self._plan = after
-        self._probers.add(after.prober)
+        self._begin_asking()
         before.upstream.close()
+
+    def _begin_asking(self) -> None:
+        """What can be fetched beforehand is there when the first request needs it."""
+        self._asking.add(self._plan.prober)
+        self._asking.add(self._plan.reauthorizer)
+        if self._plan.tokens is not None:
+            self._asking.add(self._plan.tokens)
+            self._plan.tokens.warm()
 
     # -------------------------------------------------------------------------------------------------------------- its drain
 
@@ -196,8 +207,8 @@ class Service:
         await self._data.cleanup()
         await self._plan.ownership.abandon()
         await self._waiters.close()
-        for prober in list(self._probers):
-            await prober.close()
+        for asking in list(self._asking):
+            await asking.close()
         await self._admin.cleanup()
         for task in list(self._arriving):
             task.cancel()

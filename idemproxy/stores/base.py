@@ -16,7 +16,7 @@ from idemproxy.idempotency.record import OnUnknown, Reason, Record, State, Tombs
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Ask to own an operation. `lease` and `ttl` are milliseconds."""
+    """Ask to own an operation. `lease` and `ttl` are milliseconds. `credential` is kept with the record: a text without NUL, or ""."""
 
     token: bytes
     fingerprint: bytes
@@ -25,6 +25,7 @@ class Claim:
     on_unknown: OnUnknown
     lease: int
     ttl: int
+    credential: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

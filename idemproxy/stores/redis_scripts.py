@@ -91,7 +91,7 @@ _ANSWER = struct.Struct(">HIH")
 
 
 @lru_cache(maxsize=4096)
-def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt: int) -> bytes:
+def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt: int, credential_bytes: int) -> bytes:
     record = Record(
         State.PROCESSING,
         bytes(FINGERPRINT_BYTES),
@@ -108,14 +108,17 @@ def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt:
         0,
         0,
         None,
+        "0" * credential_bytes,
     )
     return encode(record)
 
 
 def template(claim: Claim, attempt: int = 1, version: int = 1) -> bytes:
     """The record that a claim makes, for a script to fill in the times."""
-    plain = _plain(claim.recipe, claim.rule, claim.on_unknown, version, attempt)
-    return b"".join((plain[:TOKEN_AT], claim.token, claim.fingerprint, plain[RULE_BYTES_AT:]))
+    credential = claim.credential.encode()
+    plain = _plain(claim.recipe, claim.rule, claim.on_unknown, version, attempt, len(credential))
+    rest = plain[RULE_BYTES_AT : len(plain) - len(credential)]
+    return b"".join((plain[:TOKEN_AT], claim.token, claim.fingerprint, rest, credential))
 
 
 def anew(made_from: Anew | None) -> bytes:

@@ -322,6 +322,7 @@ def _first(asked: Claim, attempt: int, version: int, now: int) -> Record:
         now + asked.lease + asked.ttl,
         now,
         None,
+        asked.credential,
     )
 
 

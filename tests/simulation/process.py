@@ -20,6 +20,7 @@ from idemproxy.probing import Prober
 from idemproxy.proxy.incoming import Incoming
 from idemproxy.proxy.outcome import Patience
 from idemproxy.proxy.upstream import Upstream
+from idemproxy.reauthorizing import Reauthorizer
 from idemproxy.stores.base import Store
 from idemproxy.stores.circuit import Circuit
 from idemproxy.waiters import Waiters
@@ -94,6 +95,7 @@ class Process:
             self.ownership,
             self._waiters,
             self._probers[-1],
+            Reauthorizer(forwarding, self.loop.clock),
             self.loop.clock,
             _metrics(),
         )

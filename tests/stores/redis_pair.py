@@ -80,6 +80,7 @@ times = st.sampled_from([UNIT, 2 * UNIT, 5 * UNIT])
 versions = st.integers(0, 5)
 seen_tokens = st.sampled_from([*TOKENS, NO_TOKEN])
 seen_versions = st.one_of(st.just(AS_IT_IS), st.just(AS_IT_IS), st.just(ITS_VERSION), versions)
+credentials = st.sampled_from(["", "0123abcd" * 4])
 claims = st.builds(
     Claim,
     token=tokens,
@@ -89,6 +90,7 @@ claims = st.builds(
     on_unknown=st.sampled_from(OnUnknown),
     lease=times,
     ttl=times,
+    credential=credentials,
 )
 answers = st.builds(
     Answer,
@@ -157,6 +159,7 @@ def records(draw: st.DrawFn) -> Record:
         expires_at=draw(st.sampled_from([UNIT, 4 * UNIT, 20 * UNIT])),
         lease_until=draw(st.sampled_from([-2 * UNIT, 3 * UNIT])),
         answer=draw(outcomes) if ended else None,
+        credential=draw(credentials),
     )
 
 

@@ -42,6 +42,7 @@ STEPS = 60
 LAPSES = 1
 """A lease, in milliseconds, that is waited for after each step."""
 TOKENS = [bytes([number]) * 16 for number in (1, 2, 3)]
+CREDENTIALS = dict(zip(TOKENS, ["", "1" * 32, "2" * 32], strict=True))
 ANSWERS: list[Answer | Tombstone] = [ANSWER, Answer(500, b"500 Oops\r\n", b"\0"), Tombstone(200)]
 
 
@@ -61,7 +62,8 @@ def choose(chance: random.Random, slot: Slot) -> Asked:
     seen = slot.record
     version = (seen.version if seen is not None else 1) - chance.choice([0, 0, 0, 1])
     seen_token = seen.token if seen is not None and chance.random() < 0.8 else NO_TOKEN
-    anew = Anew(claim(token), chance.randint(1, 4), chance.randint(1, 4)) if chance.random() < 0.3 else None
+    claiming = replace(claim(token), credential=CREDENTIALS[token])
+    anew = Anew(claiming, chance.randint(1, 4), chance.randint(1, 4)) if chance.random() < 0.3 else None
     answer = chance.choice(ANSWERS)
     match chance.choice(
         [
@@ -81,7 +83,7 @@ def choose(chance: random.Random, slot: Slot) -> Asked:
         ]
     ):
         case "claim":
-            asked = claim(token, lease=lease)
+            asked = replace(claiming, lease=lease)
             return Asked(
                 "claim", lambda store, one: store.claim(one, asked), lambda slot, now: semantics.claim(slot, asked, now)
             )

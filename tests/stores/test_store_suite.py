@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from idemproxy.idempotency.record import OnUnknown, Reason, State
+from idemproxy.idempotency.record import OnUnknown, Reason, State, Tombstone
 from idemproxy.stores.base import (
+    Anew,
     Claim,
     Claimed,
+    Completion,
     Dead,
     Done,
     Found,
@@ -63,6 +65,46 @@ async def test_a_first_claim_owns_the_operation(store: Store) -> None:
     assert (record.version, record.attempt, record.may_have_run, record.reason) == (1, 1, False, Reason.NONE)
     assert record.answer is None
     assert record.created_at == record.updated_at == record.expires_at - LONG - TTL
+
+
+async def test_a_record_keeps_what_its_caller_showed(store: Store) -> None:
+    """Through every end but a release, and with whatever rule and recipe."""
+    shown, other = "0123abcd" * 4, "feedf00d" * 4
+    for end in (complete(), complete(answer=Tombstone(200)), unknown()):
+        record_id = await claimed(store, replace(claim(), credential=shown))
+        assert (await found(store, record_id)).record.credential == shown
+        assert isinstance(await store.renew(record_id, renewal()), Renewed)
+        if isinstance(end, Completion):
+            await store.complete(record_id, end)
+        else:
+            await store.mark_unknown(record_id, end)
+        seen = await found(store, record_id)
+        assert (seen.record.credential, seen.record.recipe, seen.record.rule) == (shown, "recipe-1", "charges")
+        fact = await store.claim(record_id, replace(claim(B), credential=other))
+        assert isinstance(fact, Found)
+        assert fact.record.credential == shown
+    assert isinstance(await store.take_over(record_id, taking(seen)), Claimed)
+    assert (await found(store, record_id)).record.credential == shown
+    assert (await found(store, record_id)).record.may_have_run
+
+
+async def test_what_is_claimed_after_a_release_is_its_new_callers(store: Store) -> None:
+    record_id = await claimed(store, replace(claim(), credential="0123abcd" * 4))
+    await store.release(record_id, release())
+    assert isinstance(await store.claim(record_id, replace(claim(B), credential="feedf00d" * 4)), Claimed)
+    assert (await found(store, record_id)).record.credential == "feedf00d" * 4
+    await store.release(record_id, release(B))
+    assert isinstance(await store.claim(record_id, claim(C)), Claimed)
+    assert (await found(store, record_id)).record.credential == ""
+
+
+async def test_a_large_answer_and_one_that_is_written_anew_keep_it_too(store: Store) -> None:
+    asked = replace(claim(), credential="0123abcd" * 4)
+    large = replace(ANSWER, body=b"x" * 200_000)
+    record_id = new_id()
+    assert await store.complete(record_id, complete(answer=large, anew=Anew(asked, 1, 1))) == Done(State.COMPLETED)
+    seen = await found(store, record_id)
+    assert (seen.record.credential, seen.record.answer) == (asked.credential, large)
 
 
 async def test_the_stores_clock_counts_milliseconds_from_the_epoch(store: Store) -> None:

@@ -34,10 +34,15 @@ ARROWS: dict[str, frozenset[str]] = {
     "execution": frozenset({"idempotency", "http1", "proxy", "forwarding", "tee"}),
     "waiters": frozenset({"idempotency", "stores", "clocks"}),
     "outcomes": frozenset({"idempotency", "stores", "execution"}),
-    "identifying": frozenset({"idempotency", "http1", "proxy", "stores", "clocks", "execution", "forwarding", "given"}),
+    "jwks": frozenset({"idempotency", "clocks"}),
+    "tokens": frozenset({"idempotency", "clocks", "jwks"}),
+    "identifying": frozenset(
+        {"idempotency", "http1", "proxy", "stores", "clocks", "execution", "forwarding", "given", "tokens"}
+    ),
     "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),
+    "reauthorizing": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding"}),
     "owner": frozenset(
         {"idempotency", "stores", "clocks", "execution", "forwarding", "lease", "observe", "outcomes", "tee"}
     ),
@@ -53,6 +58,7 @@ ARROWS: dict[str, frozenset[str]] = {
             "ownership",
             "outcomes",
             "probing",
+            "reauthorizing",
             "tee",
             "waiters",
         }
@@ -65,7 +71,8 @@ ARROWS: dict[str, frozenset[str]] = {
     "runtime": frozenset(
         {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
         | {"records", "startup"}
-        | {"execution", "forwarding", "gateway", "identifying", "ownership", "outcomes", "probing", "tee", "waiters"}
+        | {"execution", "forwarding", "gateway", "identifying", "jwks", "ownership", "outcomes", "probing"}
+        | {"reauthorizing", "tee", "tokens", "waiters"}
     ),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
     "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
@@ -76,7 +83,7 @@ ARROWS: dict[str, frozenset[str]] = {
 """A module or package of ours, and what of ours it may import beside itself."""
 
 PURE = ("idempotency", "http1")
-COMPUTING = frozenset({"msgspec"})
+COMPUTING = frozenset({"msgspec", "jwt", "cryptography"})
 """Packages that only compute, which the pure parts may use."""
 IMPURE = frozenset(
     {"asyncio", "time", "random", "secrets", "socket", "ssl", "select", "datetime", "os", "uuid", "threading"}

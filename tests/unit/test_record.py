@@ -32,7 +32,7 @@ RECORDS = st.builds(
     Record,
     state=st.sampled_from(State),
     fingerprint=st.binary(min_size=32, max_size=32),
-    recipe=st.text(max_size=40),
+    recipe=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40),
     rule=st.text(max_size=40),
     token=st.binary(min_size=16, max_size=16),
     version=TIMES,
@@ -45,6 +45,7 @@ RECORDS = st.builds(
     expires_at=TIMES,
     lease_until=TIMES,
     answer=st.none() | ANSWERS | st.builds(Tombstone, STATUSES),
+    credential=st.sampled_from(["", "0123456789abcdef" * 2]),
 )
 EXAMPLE = Record(
     State.COMPLETED,
@@ -80,6 +81,13 @@ def test_a_records_parts_are_where_others_look_for_them(record: Record) -> None:
     assert value[FINGERPRINT_AT:RULE_BYTES_AT] == record.fingerprint
     size = int.from_bytes(value[RULE_BYTES_AT : RULE_BYTES_AT + 2], "big")
     assert value[HEAD_BYTES : HEAD_BYTES + size].decode() == record.rule
+
+
+def test_a_credential_is_shown_to_nobody() -> None:
+    secret = replace(EXAMPLE, credential="c0ffee")
+    assert decode(encode(secret)).credential == "c0ffee"
+    assert "c0ffee" not in repr(secret)
+    assert decode(encode(EXAMPLE)).credential == ""
 
 
 @quick

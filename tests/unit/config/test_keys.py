@@ -57,7 +57,7 @@ def test_retry_markers() -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("key: {retry_marker: {window: 5m}}", "key.retry_marker.header: is missing"),
+        ("key: {retry_marker: {window: 5m}}", "key.retry_marker.window: is nothing without header"),
         ("key: {retry_marker: {header: X-Retry, window: 0s}}", "key.retry_marker.window"),
         ("key: {retry_marker: x-retry}", "write a mapping with header or window"),
         ("key: {retry_marker: {header: X-Retry, windows: 5m}}", "did you mean window?"),
@@ -96,7 +96,7 @@ def test_scopes() -> None:
     [
         (
             "key: {from: '{xml:a}'}",
-            "a part's source is none of header, query, path, cookie, json, form, body, client_ip",
+            "a part's source is none of header, query, path, cookie, json, form, body, client_ip, target",
         ),
         ("key: {from: '{json:/a|upper}'}", "a part's filter is none of lower, trim, sha256"),
         ("key: {from: '{json:a}'}", "a JSON pointer begins with /"),

@@ -44,10 +44,13 @@ def test_two_ends_on_two_addresses(line: str) -> None:
         ("key: {format: uuid4}", "stripe-python"),
         ("{ttl: 1s, lease: 2s}", "ttl is shorter than lease"),
         ("scope: []", "scope [] lets every caller share one scope"),
+        ("scope: ['literal:a']", "scope has nothing of the caller, and lets every caller share one scope"),
         ("on_unknown: retry", "on_unknown: retry under at_most_once"),
         ("on_store_failure: fail_open", "on_store_failure: fail_open under at_most_once"),
         ("release_statuses: [2xx]", "statuses below 400"),
         ("scope: [{header: X, pattern: '(a)'}]", "a scope's pattern is matched against what nobody has verified"),
+        ("scope: [{header: X, pattern: '(a)'}]", "write reauthorize, or jwt:CLAIM"),
+        ("scope: ['header:Cookie']", "scope has all cookies"),
     ],
 )
 def test_what_is_allowed_and_surprising_is_warned_of(lines: str, words: str) -> None:
@@ -57,7 +60,16 @@ def test_what_is_allowed_and_surprising_is_warned_of(lines: str, words: str) -> 
 
 
 @pytest.mark.parametrize(
-    "lines", ["", "{guarantee: at_least_once, scope: []}", "key: {format: uuid7}", "release_statuses: [4xx]"]
+    "lines",
+    [
+        "",
+        "{guarantee: at_least_once, scope: []}",
+        "key: {format: uuid7}",
+        "release_statuses: [4xx]",
+        "{scope: [], reauthorize: {path: /me}}",
+        "{scope: [{header: X, pattern: '(a)'}], key: {from: '{json:/a}'}, reauthorize: {path: /me}}",
+        "scope: ['literal:a', 'cookie:b']",
+    ],
 )
 def test_what_is_not_surprising_is_not_warned_of(lines: str) -> None:
     assert settings(rule_text(lines)).warnings == ()

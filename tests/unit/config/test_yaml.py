@@ -155,4 +155,4 @@ def test_a_value_of_many_lines_or_characters_is_shown_short_on_one_line() -> Non
 def test_routes_is_a_list() -> None:
     assert "routes: found a mapping; write a list of rules" in problem(f"{UPSTREAM}routes: {{match: {{path: /x}}}}\n")
     assert "routes: found nothing (null); write a list of rules" in problem(f"{UPSTREAM}routes:\n")
-    assert "routes[1]: found `x`; write a mapping with name, match, key" in problem(rule_text("") + "  - x\n")
+    assert "routes[1]: found `x`; write a mapping with name, match, preset" in problem(rule_text("") + "  - x\n")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.identity import Key, read_key
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
-from idemproxy.idempotency.routes import KeySource, Match, Rule, own_fields
+from idemproxy.idempotency.routes import KeySource, Match, Recipe, Rule, own_fields
 from idemproxy.idempotency.template import Asked, BadTemplate, Source, parse_template
 from tests.unit.idempotency.examples import calmly
 
@@ -90,6 +90,35 @@ def test_sources_without_a_name() -> None:
     assert isinstance(derive(by, asked(peer="::1")), Underivable), "no digest of nothing"
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (b"/a?q", b"/a?q", True),
+        (b"http://h/a?q", b"/a?q", True),
+        (b"/a?q", b"/a?r", False),
+        (b"/a?", b"/a", False),
+        (b"/a/b", b"/a/%62", False),
+        (b"/a", b"/b", False),
+    ],
+)
+def test_the_target_is_path_and_query_as_sent(one: bytes, other: bytes, equal: bool) -> None:
+    by = rule("{target}{header:x}")
+    assert (key(by, asked(one, (b"X", b"1"))) == key(by, asked(other, (b"X", b"1")))) is equal
+
+
+BATCHES = KeySource(headers=(), natural=rule("{header:a}").key.natural, batches=frozenset({b"multipart/mixed"}))
+
+
+@pytest.mark.parametrize("kind", [b"multipart/mixed", b"Multipart/Mixed ;boundary=x", b"multipart/mixed;"])
+def test_a_batch_has_no_derived_key_even_where_a_template_could_be_filled(kind: bytes) -> None:
+    by = Rule("b", Match(frozenset(), "/"), BATCHES, fingerprint=Recipe(headers=()))
+    found = derive(by, asked(b"/", (b"A", b"1"), (b"Content-Type", kind)))
+    assert isinstance(found, Ambiguous)
+    assert "Batches (multipart/mixed) are not supported here" in found.detail
+    assert isinstance(derive(by, asked(b"/", (b"A", b"1"), (b"Content-Type", b"multipart/mixed-replace"))), Key)
+    assert b"content-type" in own_fields(by)
+
+
 def test_filters_in_their_order() -> None:
     request = asked(b"/v1/7/x", (b"A", b" Ab "))
     digest = hashlib.sha256(b"ab").hexdigest().encode()
@@ -112,9 +141,10 @@ def test_different_values_are_ambiguous_even_where_another_template_could_be_fil
 
 
 def test_when_a_body_is_needed() -> None:
-    assert [needs_body(rule(text)) for text in ("{json:/a}", "{form:a}", "{body}", "{client_ip}", "{path:order}")] == [
-        True
-    ] * 3 + [False] * 2
+    assert [
+        needs_body(rule(text))
+        for text in ("{json:/a}", "{form:a}", "{body}", "{target}", "{client_ip}", "{path:order}")
+    ] == [True] * 3 + [False] * 3
     assert needs_body(rule("{header:a}", "{json:/a}"))
 
 
@@ -131,6 +161,7 @@ def test_fields_that_make_a_key_are_the_rules_own() -> None:
         "{json:/~2}",
         "{body:x}",
         "{client_ip:x}",
+        "{target:x}",
         "{xml:a}",
         "{header:a|upper}",
         "{header}",
@@ -143,7 +174,7 @@ def test_what_is_no_template(text: str) -> None:
         parse_template(text, frozenset(Source))
 
 
-@pytest.mark.parametrize("text", ["/{json:/a}", "/{form:a}", "/{body}", "/{client_ip}"])
+@pytest.mark.parametrize("text", ["/{json:/a}", "/{form:a}", "/{body}", "/{client_ip}", "/{target}"])
 def test_a_probe_reads_heads_only(text: str) -> None:
     with pytest.raises(BadTemplate, match="header, query, path, cookie"):
         parse_template(text)

@@ -53,10 +53,8 @@ UPDATED, LEASE_UNTIL, NOW = 2_000, 5_000, 90_000
 
 
 def record(state: State, on_unknown: OnUnknown, answer: Answer | Tombstone | None) -> Record:
-    times = {"created_at": 1_000, "updated_at": UPDATED, "expires_at": NOW + 1, "lease_until": LEASE_UNTIL}
-    return Record(
-        state, bytes(32), "r", "charges", b"t" * 16, 7, 3, False, on_unknown, Reason.NONE, answer=answer, **times
-    )
+    times = (1_000, UPDATED, NOW + 1, LEASE_UNTIL)
+    return Record(state, bytes(32), "r", "charges", b"t" * 16, 7, 3, False, on_unknown, Reason.NONE, *times, answer)
 
 
 FOUND: dict[str, tuple[State, int, Answer | Tombstone | None]] = {
