@@ -89,7 +89,8 @@ class Shop:
         """Let a new browser do all of them, in this order."""
         self._asks = asks
         self._done.clear()
-        with tempfile.TemporaryDirectory() as profile:
+        # Its children may still write there when it has ended.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             flags = [
                 "--headless",
                 "--no-sandbox",
