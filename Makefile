@@ -5,7 +5,7 @@ SET_UP := .venv/.set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint format audit clean differential streams bench simulate
+.PHONY: help demo test setup lint format audit clean differential streams bench simulate sdks
 
 help:
 	@echo "make demo     show the main job on a sample payments API"
@@ -14,6 +14,7 @@ help:
 	@echo "make streams  the long run of streams: 10 GiB each way, 1,000 event streams"
 	@echo "make simulate N=100000  many schedules of the deterministic simulation"
 	@echo "make bench    what a request costs, next to nginx (needs wrk)"
+	@echo "make sdks     what client libraries and Chromium do on each problem: the tables of docs/clients.md (needs Node, npm, Chromium)"
 	@echo "make setup    make .venv, with idemproxy and all that its tests need"
 	@echo "make lint     ruff, the format, mypy --strict"
 	@echo "make format   put the code into its format"
@@ -33,6 +34,9 @@ streams: $(SET_UP)
 N ?= 10000
 simulate: $(SET_UP)
 	$(PYTHON_IN_VENV) -m tests.simulation --schedules $(N)
+
+sdks: $(SET_UP)
+	$(PYTHON_IN_VENV) -m tests.sdks
 
 bench: $(SET_UP)
 	$(PYTHON_IN_VENV) -m tests.bench.throughput

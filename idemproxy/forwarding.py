@@ -11,8 +11,10 @@ from typing import Final, Protocol, assert_never
 from idemproxy.http1.connection import forwardable, forwardable_trailers, options
 from idemproxy.http1.heads import MAX_LENGTH, AnswerHead, Chunked, Length, NoBody, RequestHead
 from idemproxy.http1.writing import chunk, field_lines, last_chunk
+from idemproxy.idempotency.answering import answer_to
 from idemproxy.idempotency.messages import Fields, values
-from idemproxy.idempotency.problems import Problem, Slug, render
+from idemproxy.idempotency.problems import Problem, Slug
+from idemproxy.idempotency.routes import Rule
 from idemproxy.proxy.answering import Answering
 from idemproxy.proxy.incoming import ClientGone, Incoming
 from idemproxy.proxy.outcome import (
@@ -170,9 +172,12 @@ class Forwarding:
         self.patience = patience
         self._docs_url = docs_url
 
-    async def pass_on(self, incoming: Incoming, upgrade: Upgrade, observer: Observer | None = None) -> None:
-        """One request and its answer. A client that goes away takes the exchange with it (FORWARDING.md, point 20)."""
-        answering = await self._exchange(incoming, upgrade, observer)
+    async def pass_on(
+        self, incoming: Incoming, upgrade: Upgrade, rule: Rule | None = None, observer: Observer | None = None
+    ) -> None:
+        """One request and its answer. `rule` is the one whose words our own answers are in. A client that goes away takes the exchange
+        with it (FORWARDING.md, point 20)."""
+        answering = await self._exchange(incoming, upgrade, rule, observer)
         if answering is None:
             return
         if observer is not None:
@@ -207,7 +212,7 @@ class Forwarding:
         await carry(incoming, switched, self.patience.idle)
 
     async def _exchange(
-        self, incoming: Incoming, upgrade: Upgrade, observer: Observer | None
+        self, incoming: Incoming, upgrade: Upgrade, rule: Rule | None, observer: Observer | None
     ) -> Answering | Switched | None:
         head = incoming.head
         protocols = wanted_upgrade(head) if upgrade is Upgrade.ASKED else None
@@ -232,7 +237,7 @@ class Forwarding:
                 case NotSent(reason=reason) as not_sent:
                     if observer is not None:
                         observer.over(not_sent)
-                    await self._refuse(incoming, unreachable(1_000, reason))
+                    await self._refuse(incoming, unreachable(1_000, reason), rule)
                     return None
                 case SentNoAnswer(reason=reason, answer_began=began) as lost:
                     if again and not began and reason in (Lost.RESET, Lost.CLOSED):
@@ -240,14 +245,14 @@ class Forwarding:
                         continue
                     if observer is not None:
                         observer.over(lost)
-                    await self._refuse(incoming, failed(reason))
+                    await self._refuse(incoming, failed(reason), rule)
                     return None
                 case other:
                     assert_never(other)
 
-    async def _refuse(self, incoming: Incoming, problem: Problem) -> None:
+    async def _refuse(self, incoming: Incoming, problem: Problem, rule: Rule | None) -> None:
         with contextlib.suppress(ClientGone):
-            await incoming.answer(render(problem, self._docs_url))
+            await incoming.answer(answer_to(incoming.head.fields, problem, rule, self._docs_url))
 
 
 def _interim(incoming: Incoming, head: AnswerHead) -> None:

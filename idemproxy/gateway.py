@@ -35,9 +35,11 @@ from idemproxy.given import (
 from idemproxy.http1.connection import check_options
 from idemproxy.http1.heads import BadHead
 from idemproxy.idempotency.age import EXPIRED, Age
+from idemproxy.idempotency.answering import answer_to
+from idemproxy.idempotency.cors import exposed
 from idemproxy.idempotency.identity import short_id
 from idemproxy.idempotency.matching import RouteTable
-from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.messages import Answer, Fields
 from idemproxy.idempotency.operation import (
     REUSED,
     Decision,
@@ -52,7 +54,7 @@ from idemproxy.idempotency.operation import (
     probed,
     still_in_flight,
 )
-from idemproxy.idempotency.problems import Problem, Slug, render
+from idemproxy.idempotency.problems import Problem, Slug
 from idemproxy.idempotency.routes import Mode, Rule, own_fields
 from idemproxy.identifying import Identified, Identifier, Unnamed, reused, same
 from idemproxy.observe.metrics import Metrics, Passed, Probed
@@ -144,7 +146,7 @@ class Gateway:
         except BadHead as error:
             # Nothing more is read of a client that is refused for what it sent (FORWARDING.md, point 10).
             incoming.head = replace(head, keep_alive=False)
-            await incoming.answer(self.refusal(error.status, error.detail))
+            await incoming.answer(self.refusal(error.status, error.detail, incoming.head.fields, rule))
             return
         if rule is None:
             self._metrics.passed_on(Passed.NO_RULE)
@@ -159,7 +161,7 @@ class Gateway:
         except BodyTooLarge:
             asked = Refuse(too_large(rule))
         except BadBody as error:
-            await incoming.answer(self.refusal(400, str(error)))
+            await incoming.answer(self.refusal(400, str(error), incoming.head.fields, rule))
             return
         except StoreError as error:
             log.warning("store gives no fact", rule=rule.name, error=str(error))
@@ -169,7 +171,7 @@ class Gateway:
                 await self._protect(incoming, operation, age, began)
             case Unnamed():
                 self._metrics.passed_on(Passed.NO_KEY)
-                await self._forwarding.pass_on(incoming, Upgrade.NEVER)
+                await self._forwarding.pass_on(incoming, Upgrade.NEVER, rule)
             case Refuse():
                 self._decided(rule, asked, began)
                 await self._deliver(incoming, rule, asked)
@@ -359,11 +361,13 @@ class Gateway:
             case Answered(answer):
                 await incoming.answer(answer)
             case Recorded(answer):
-                await incoming.answer(without_dropped(answer, rule), REPLAYED)
+                await incoming.answer(
+                    without_dropped(answer, rule), REPLAYED + exposed(rule.cors, incoming.head.fields)
+                )
             case Streaming():
                 await _stream(incoming, given)
             case Failed(problem) | Refuse(problem):
-                await incoming.answer(render(problem, self._docs_url, rule.problem_status))
+                await incoming.answer(answer_to(incoming.head.fields, problem, rule, self._docs_url))
             case other:
                 assert_never(other)
 
@@ -377,9 +381,9 @@ class Gateway:
         line = {"decision": said.decision.value, "state": said.state, "status": said.status}
         log.info("decision", rule=rule.name, **line, ms=round(seconds * 1000, 1), **of)
 
-    def refusal(self, status: int, detail: str) -> Answer:
-        """What a client gets that is refused below the rules."""
-        return render(Problem(Slug.NOT_HTTP, detail, status=status), self._docs_url)
+    def refusal(self, status: int, detail: str, fields: Fields = (), rule: Rule | None = None) -> Answer:
+        """What a client gets that is refused below the rules; `rule` is the one that its head has met, if it was read."""
+        return answer_to(fields, Problem(Slug.NOT_HTTP, detail, status=status), rule, self._docs_url)
 
 
 async def _first(owner: Owner) -> Outcome:

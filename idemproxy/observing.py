@@ -169,7 +169,7 @@ class Observing:
 
         heard = Overheard(incoming, rule, watch.room, watch.clock, told)
         try:
-            await self._forwarding.pass_on(incoming, Upgrade.ASKED, heard)
+            await self._forwarding.pass_on(incoming, Upgrade.ASKED, observer=heard)
         finally:
             heard.left()
 

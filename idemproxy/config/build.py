@@ -13,6 +13,7 @@ from idemproxy.config.checks import (
     warn_rule,
     warn_shadowed,
 )
+from idemproxy.config.cors import cors
 from idemproxy.config.faults import Faults, shown
 from idemproxy.config.keys import retry_marker
 from idemproxy.config.layers import merged_rule, preset_alone
@@ -53,6 +54,7 @@ from idemproxy.idempotency.routes import (
     RetryCause,
     Rule,
 )
+from idemproxy.idempotency.shapes import Shape
 
 
 def build(tree: Branch | None, faults: Faults) -> Settings:
@@ -180,6 +182,8 @@ def _rule(found: Found, response: int) -> Rule:
         replay_drop_headers=frozenset(found.need("replay_drop_headers", tuple)),
         problem_status=_problem_status(found.need("problem_status", tuple)),
         mode=found.need("mode", Mode),
+        problem_shape=found.need("problem_shape", Shape),
+        cors=cors(found),
         preset=found.get("preset", str),
     )
 

@@ -22,9 +22,6 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
             "admin_show_bodies": Later("Bodies of recorded answers on the admin port.", (False,)),
             "replicas": Later("Redis replicas that a claim waits for.", (0,)),
         },
-        "rule": {
-            "cors": Later("Origins that may read the proxy's own answers."),
-        },
     }
 )
 

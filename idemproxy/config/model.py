@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from idemproxy.config import values
+from idemproxy.config.cors import CORS
 from idemproxy.config.keys import (
     BATCHES,
     FIRST_SENT,
@@ -42,6 +43,7 @@ from idemproxy.config.verify import VERIFY
 from idemproxy.config.workers import Workers
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.routes import Birth, BodyRecipe, Guarantee, InFlight, Mode, OnStoreFailure
+from idemproxy.idempotency.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,13 @@ RULE = Table(
             "Other statuses for the proxy's own answers.",
             {},
         ),
+        Field(
+            "problem_shape",
+            choice({each.value: each for each in Shape}),
+            "The body of the proxy's own answers: problem (RFC 9457), or as the errors of that API are.",
+            "problem",
+        ),
+        Field("cors", CORS, "Origins whose scripts may read the proxy's own answers."),
         Field(
             "mode",
             choice({each.value: each for each in Mode}),

@@ -9,6 +9,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.shapes import About, Shape, Words, shaped
 
 DEFAULT_BASE = "urn:idemproxy:problem:"
 
@@ -53,30 +54,33 @@ class Kind:
     status: int
     title: str
     retry: Retry
+    about: About
     hopeless: bool = False
 
 
 TABLE: Mapping[Slug, Kind] = MappingProxyType(
     {
-        Slug.KEY_MISSING: Kind(400, "Idempotency key missing", Retry.FIX_REQUEST),
-        Slug.KEY_INVALID: Kind(400, "Idempotency key invalid", Retry.FIX_REQUEST),
-        Slug.KEY_EXPIRED: Kind(409, "Idempotency key expired", Retry.ASK_OPERATOR, hopeless=True),
-        Slug.KEY_UNDERIVABLE: Kind(400, "Idempotency key cannot be derived", Retry.FIX_REQUEST),
-        Slug.REQUEST_TOO_LARGE: Kind(413, "Request body too large", Retry.FIX_REQUEST),
-        Slug.KEY_IN_FLIGHT: Kind(409, "Operation still in flight", Retry.SAME_KEY),
-        Slug.OUTCOME_UNKNOWN: Kind(409, "Outcome unknown", Retry.ASK_OPERATOR, hopeless=True),
-        Slug.ANSWER_NOT_KEPT: Kind(409, "Answer not kept", Retry.ASK_OPERATOR, hopeless=True),
-        Slug.KEY_REUSED: Kind(422, "Idempotency key reused for another request", Retry.NEW_KEY, hopeless=True),
-        Slug.UPSTREAM_UNREACHABLE: Kind(502, "Upstream unreachable", Retry.SAME_KEY),
-        Slug.UPSTREAM_FAILED: Kind(502, "Upstream failed", Retry.ASK_OPERATOR),
-        Slug.UPSTREAM_TIMEOUT: Kind(504, "Upstream timed out", Retry.ASK_OPERATOR),
-        Slug.STORE_UNAVAILABLE: Kind(503, "Store unavailable", Retry.SAME_KEY),
-        Slug.SIGNATURE_INVALID: Kind(401, "Signature invalid", Retry.FIX_REQUEST),
-        Slug.CREDENTIAL_INVALID: Kind(401, "Credential not verified", Retry.FIX_REQUEST),
-        Slug.NOT_AUTHORIZED: Kind(401, "Not authorized", Retry.FIX_REQUEST),
-        Slug.REAUTHORIZE_UNAVAILABLE: Kind(503, "Authorization could not be checked", Retry.SAME_KEY),
-        Slug.NOT_HTTP: Kind(400, "Not an acceptable HTTP request", Retry.FIX_REQUEST),
-        Slug.SHUTTING_DOWN: Kind(503, "Shutting down", Retry.SAME_KEY),
+        Slug.KEY_MISSING: Kind(400, "Idempotency key missing", Retry.FIX_REQUEST, About.KEY),
+        Slug.KEY_INVALID: Kind(400, "Idempotency key invalid", Retry.FIX_REQUEST, About.KEY),
+        Slug.KEY_EXPIRED: Kind(409, "Idempotency key expired", Retry.ASK_OPERATOR, About.KEY, hopeless=True),
+        Slug.KEY_UNDERIVABLE: Kind(400, "Idempotency key cannot be derived", Retry.FIX_REQUEST, About.KEY),
+        Slug.REQUEST_TOO_LARGE: Kind(413, "Request body too large", Retry.FIX_REQUEST, About.REQUEST),
+        Slug.KEY_IN_FLIGHT: Kind(409, "Operation still in flight", Retry.SAME_KEY, About.KEY),
+        Slug.OUTCOME_UNKNOWN: Kind(409, "Outcome unknown", Retry.ASK_OPERATOR, About.OUTCOME, hopeless=True),
+        Slug.ANSWER_NOT_KEPT: Kind(409, "Answer not kept", Retry.ASK_OPERATOR, About.OUTCOME, hopeless=True),
+        Slug.KEY_REUSED: Kind(
+            422, "Idempotency key reused for another request", Retry.NEW_KEY, About.KEY, hopeless=True
+        ),
+        Slug.UPSTREAM_UNREACHABLE: Kind(502, "Upstream unreachable", Retry.SAME_KEY, About.SERVICE),
+        Slug.UPSTREAM_FAILED: Kind(502, "Upstream failed", Retry.ASK_OPERATOR, About.OUTCOME),
+        Slug.UPSTREAM_TIMEOUT: Kind(504, "Upstream timed out", Retry.ASK_OPERATOR, About.OUTCOME),
+        Slug.STORE_UNAVAILABLE: Kind(503, "Store unavailable", Retry.SAME_KEY, About.SERVICE),
+        Slug.SIGNATURE_INVALID: Kind(401, "Signature invalid", Retry.FIX_REQUEST, About.CALLER),
+        Slug.CREDENTIAL_INVALID: Kind(401, "Credential not verified", Retry.FIX_REQUEST, About.CALLER),
+        Slug.NOT_AUTHORIZED: Kind(401, "Not authorized", Retry.FIX_REQUEST, About.CALLER),
+        Slug.REAUTHORIZE_UNAVAILABLE: Kind(503, "Authorization could not be checked", Retry.SAME_KEY, About.SERVICE),
+        Slug.NOT_HTTP: Kind(400, "Not an acceptable HTTP request", Retry.FIX_REQUEST, About.REQUEST),
+        Slug.SHUTTING_DOWN: Kind(503, "Shutting down", Retry.SAME_KEY, About.SERVICE),
     }
 )
 
@@ -120,31 +124,38 @@ def status_of(problem: Problem, problem_status: Mapping[Slug, int] = MappingProx
     return problem_status.get(problem.slug, problem.status or TABLE[problem.slug].status)
 
 
-def render(problem: Problem, docs_url: str = "", problem_status: Mapping[Slug, int] = MappingProxyType({})) -> Answer:
-    """The problem as an answer: `application/problem+json` (RFC 9457, section 3). `problem_status` is the rule's."""
+def render(
+    problem: Problem,
+    docs_url: str = "",
+    problem_status: Mapping[Slug, int] = MappingProxyType({}),
+    shape: Shape = Shape.PROBLEM,
+    further: tuple[str, ...] = (),
+) -> Answer:
+    """The problem as an answer: `application/problem+json` (RFC 9457, section 3), with the members of `shape` too. `problem_status` and `shape` are the
+    rule's; `further` are header fields more, as `Name: value`."""
     kind = TABLE[problem.slug]
-    status = status_of(problem, problem_status)
     retry = problem.retry or kind.retry
-    seconds = None
-    if retry is Retry.SAME_KEY:
-        seconds = max(1, -(-(problem.retry_after or 1_000) // 1_000))
     base = f"{docs_url}#" if docs_url else DEFAULT_BASE
-    members: dict[str, object] = {
-        "type": f"{base}{problem.slug.value}",
-        "title": kind.title,
-        "status": status,
-        "detail": problem.detail,
-        "retry": retry.value,
-    }
-    lines = [f"{status} {_REASONS.get(status, '')}", "Content-Type: application/problem+json"]
-    if seconds is not None:
-        members["retry_after"] = seconds
-        lines.append(f"Retry-After: {seconds}")
+    words = Words(
+        slug=problem.slug.value,
+        type=f"{base}{problem.slug.value}",
+        title=kind.title,
+        status=status_of(problem, problem_status),
+        detail=problem.detail,
+        retry=retry.value,
+        retry_after=max(1, -(-(problem.retry_after or 1_000) // 1_000)) if retry is Retry.SAME_KEY else None,
+        about=kind.about,
+        hopeless=kind.hopeless and retry is not Retry.SAME_KEY,
+    )
+    content = shaped(shape, words)
+    lines = [f"{words.status} {_REASONS.get(words.status, '')}", "Content-Type: application/problem+json"]
+    if words.retry_after is not None:
+        lines.append(f"Retry-After: {words.retry_after}")
     if docs_url:
         lines.append(f'Link: <{docs_url}>; rel="describedby"')
-    if kind.hopeless and retry is not Retry.SAME_KEY:
+    if words.hopeless:
         lines += ["Stripe-Should-Retry: false", "X-Should-Retry: false"]
-    lines.append("Cache-Control: no-store")
-    body = json.dumps(members, ensure_ascii=False).encode() + b"\n"
+    lines += [*content.fields, *further, "Cache-Control: no-store"]
+    body = json.dumps(content.body, ensure_ascii=False).encode() + b"\n"
     lines.append(f"Content-Length: {len(body)}")
-    return Answer(status, "".join(f"{line}\r\n" for line in lines).encode(), body)
+    return Answer(words.status, "".join(f"{line}\r\n" for line in lines).encode(), body)

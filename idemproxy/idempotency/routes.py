@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+from idemproxy.idempotency.cors import Cors
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown
+from idemproxy.idempotency.shapes import Shape
 from idemproxy.idempotency.signatures import SIGNED_FIELDS, Verification
 from idemproxy.idempotency.template import Part, Source, Template
 
@@ -250,6 +252,8 @@ class Rule:
     replay_drop_headers: frozenset[bytes] = frozenset()
     problem_status: Mapping[Slug, int] = field(default_factory=lambda: MappingProxyType({}))
     mode: Mode = Mode.ENFORCE
+    problem_shape: Shape = Shape.PROBLEM
+    cors: Cors | None = None
     preset: str | None = None
 
 

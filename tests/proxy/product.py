@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from fcntl import ioctl
@@ -212,3 +213,10 @@ def problem(reply: Reply) -> dict[str, object]:
     if "retry_after" in members:
         assert reply.values(b"retry-after") == [str(members["retry_after"]).encode()]
     return {**members, "slug": slug}
+
+
+def slug(reply: Reply) -> str:
+    """Which problem an answer is, in whatever shape."""
+    found: set[bytes] = set(re.findall(rb"urn:idemproxy:problem:([a-z-]+)", reply.body))
+    (name,) = found
+    return name.decode()

@@ -12,7 +12,7 @@ import pytest
 import stripe
 
 from tests.proxy.deliveries import sent, written
-from tests.proxy.product import Exchange, problem, serving, sqlite
+from tests.proxy.product import Exchange, serving, slug, sqlite
 from tests.proxy.test_presets import AGAIN, NEW, statuses
 
 
@@ -161,7 +161,7 @@ CASES = [pytest.param(name.partition(" ")[0], call, id=name) for name, call in C
 async def test_a_retry_gets_the_first_calls_answer(name: str, call: Call, tmp_path: Path) -> None:
     async with serving(sqlite(tmp_path), rules=rules(name)) as product:
         assert await statuses(product, call.first, call.again, *call.others) == [NEW, AGAIN, *[NEW] * len(call.others)]
-        assert problem(await product.ask(call.reused))["slug"] == "key-reused"
+        assert slug(await product.ask(call.reused)) == "key-reused"
         assert await statuses(product, *call.others, call.again) == [AGAIN] * (len(call.others) + 1)
         assert await statuses(product, call.passes, call.passes) == [NEW, NEW]
         assert len(product.api.requests) == 3 + len(call.others)
@@ -224,8 +224,8 @@ async def test_what_may_have_been_executed_is_not_executed_again(name: str, call
 
     async with serving(sqlite(tmp_path), rules=rules(name)) as product:
         product.api.respond = cut
-        assert problem(await product.ask(call.first))["slug"] == "upstream-failed"
-        assert problem(await product.ask(call.again))["slug"] == "outcome-unknown"
+        assert slug(await product.ask(call.first)) == "upstream-failed"
+        assert slug(await product.ask(call.again)) == "outcome-unknown"
         assert len(product.api.requests) == 1
 
 
@@ -236,12 +236,12 @@ async def test_an_internal_error_of_aws_may_have_been_an_execution(tmp_path: Pat
     async with serving(sqlite(tmp_path), rules=rules("aws")) as product:
         product.api.respond = failing
         assert await statuses(product, form("1")) == [(500, False)]
-        assert problem(await product.ask(form("1", 2)))["slug"] == "outcome-unknown"
+        assert slug(await product.ask(form("1", 2))) == "outcome-unknown"
 
 
 async def test_a_repeated_request_of_long_ago_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
     async with serving(sqlite(tmp_path), rules=rules("azure", "ttl: 1h")) as product:
-        assert problem(await product.ask(azure("1", ago=7_200)))["slug"] == "key-expired"
+        assert slug(await product.ask(azure("1", ago=7_200))) == "key-expired"
         assert await statuses(product, azure("1", ago=600)) == [NEW]
 
 

@@ -11,7 +11,7 @@ _NOT_EXECUTED: Final = [401, 407, 421, 425, 428, 429]
 """Without 402, which is a declined card at payment APIs: the operation's outcome."""
 
 
-def _completions(about: str, source: str, scope: list[str], largest: str) -> Preset:
+def _completions(about: str, source: str, scope: list[str], largest: str, shape: str) -> Preset:
     """For SDKs made by Stainless: each of up to three attempts may take ten minutes, and two pauses two minutes."""
     return Preset(
         about,
@@ -29,6 +29,7 @@ def _completions(about: str, source: str, scope: list[str], largest: str) -> Pre
             "in_flight": "wait",
             "wait_timeout": "10m",
             "max_request_body": largest,
+            "problem_shape": shape,
         },
     )
 
@@ -46,6 +47,7 @@ CALLERS: Final[Mapping[str, Preset]] = {
             "in_flight": "wait",
             "wait_timeout": "60s",
             "ttl": "24h",
+            "problem_shape": "stripe",
         },
     ),
     "square": Preset(
@@ -59,6 +61,7 @@ CALLERS: Final[Mapping[str, Preset]] = {
             "release_statuses": _NOT_EXECUTED,
             "in_flight": "wait",
             "wait_timeout": "45s",
+            "problem_shape": "square",
         },
     ),
     "paypal": Preset(
@@ -94,12 +97,14 @@ CALLERS: Final[Mapping[str, Preset]] = {
         "openai 3.57 (retries, timeouts, x-stainless-retry-count); OpenAI API reference, Authentication and Error codes",
         ["header:Authorization", "header:api-key", "header:OpenAI-Organization", "header:OpenAI-Project"],
         "64MiB",
+        "openai",
     ),
     "anthropic": _completions(
         "Anthropic's SDKs, which send no key.",
         "anthropic 2.14 (retries, timeouts, x-stainless-retry-count); Claude API reference, Errors",
         ["header:X-API-Key", "header:Authorization"],
         "32MiB",
+        "anthropic",
     ),
     "aws": Preset(
         "AWS SDKs: the client token that they fill in, else the id that they give to a call and all its attempts.",
@@ -130,6 +135,7 @@ CALLERS: Final[Mapping[str, Preset]] = {
             "unknown_statuses": [500, 502, 504],
             "in_flight": "wait",
             "wait_timeout": "50s",
+            "problem_shape": "aws",
         },
     ),
     "azure": Preset(
@@ -146,6 +152,7 @@ CALLERS: Final[Mapping[str, Preset]] = {
             "guarantee": "at_most_once",
             "in_flight": "wait",
             "wait_timeout": "30s",
+            "problem_shape": "azure",
         },
     ),
     "google": Preset(
@@ -160,6 +167,7 @@ CALLERS: Final[Mapping[str, Preset]] = {
             "guarantee": "at_most_once",
             "in_flight": "wait",
             "wait_timeout": "30s",
+            "problem_shape": "google",
         },
     ),
 }

@@ -28,6 +28,7 @@ def _sender(
     statuses: Mapping[str, int] = _NONE,
     not_acknowledged: Sequence[str | int] = (),
     batches: Sequence[str] = (),
+    shape: str | None = None,
 ) -> Preset:
     """`wait` is no longer than the sender's own patience, `ttl` no shorter than the time in which it delivers again."""
     return Preset(
@@ -49,6 +50,7 @@ def _sender(
             "ttl": ttl,
             **({"verify": {"scheme": scheme}} if scheme else {}),
             **({"problem_status": dict(statuses)} if statuses else {}),
+            **({"problem_shape": shape} if shape else {}),
         },
     )
 
@@ -104,6 +106,7 @@ SENDERS: Final[Mapping[str, Preset]] = {
         wait="3s",
         ttl="2d",
         scheme="slack",
+        shape="slack",
     ),
     "twilio": _sender(
         "Twilio's webhooks.",

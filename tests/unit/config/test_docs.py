@@ -19,11 +19,11 @@ def _blocks(name: str) -> list[str]:
     return re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-BLOCKS = [*_blocks("keys.md"), *_blocks("presets.md"), *_blocks("tokens.md")]
+BLOCKS = [*_blocks("keys.md"), *_blocks("presets.md"), *_blocks("tokens.md"), *_blocks("clients.md")]
 
 
 def test_there_are_examples() -> None:
-    assert len(BLOCKS) == 12
+    assert len(BLOCKS) == 14
 
 
 @pytest.mark.parametrize("text", BLOCKS)

@@ -29,6 +29,7 @@ from idemproxy.idempotency.routes import (
     OnStoreFailure,
     Rule,
 )
+from idemproxy.idempotency.shapes import Shape
 from tests.unit.config.texts import UPSTREAM, problem, problems, rule_problem, rule_text, settings
 
 CONTRACT = {
@@ -321,3 +322,12 @@ def test_a_window_of_the_rule_goes_before_its_presets() -> None:
     marker = of("openai", "key: {retry_marker: {header: x-stainless-retry-count, window: 5m}}").key.marker
     assert marker is not None
     assert marker.window == 300_000
+
+
+def test_the_shapes_of_answers_are_those_of_the_apis() -> None:
+    shapes = {name: of(name).problem_shape for name in PRESETS}
+    other = {name: shape.value for name, shape in shapes.items() if shape is not Shape.PROBLEM}
+    assert other == {
+        each: each for each in ("stripe", "square", "openai", "anthropic", "aws", "azure", "google", "slack")
+    }
+    assert of("stripe", "problem_shape: problem").problem_shape is Shape.PROBLEM

@@ -15,7 +15,7 @@ from idemproxy.config.later import SETTINGS
 from idemproxy.config.model import TOP
 from idemproxy.config.table import Table
 from idemproxy.config.tree import Branch, Broken, Leaf, Node, Row, Shape, grow
-from tests.unit.config.texts import UPSTREAM, problem, problems, rule_problem, rule_text, settings, top_problem
+from tests.unit.config.texts import UPSTREAM, problem, problems, rule_text, settings, top_problem
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 
@@ -253,16 +253,6 @@ def test_settings_at_the_top_that_come_later_are_known(line: str) -> None:
     assert top_problem(line).startswith(
         f"c.yaml:2:1: {line.split(':')[0]}: is known, but it comes later: not built yet; leave it out"
     )
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "cors: {origins: []}",
-    ],
-)
-def test_settings_of_a_rule_that_come_later_are_known(line: str) -> None:
-    assert "known, but it comes later: not built yet" in rule_problem(line)
 
 
 def test_settings_that_come_later_are_accepted_where_they_mean_nothing() -> None:
