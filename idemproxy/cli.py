@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from idemproxy import cli_records, config
+from idemproxy import cli_explain, cli_records, cli_report, config
 from idemproxy.config.settings import Address, Settings, TcpAddress
 from idemproxy.errors import ConfigError, IdemproxyError
+from idemproxy.idempotency.routes import Mode, Rule
 
 OK: Final = 0
 FAILED: Final = 1
@@ -95,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(act=_schema)
     demo = commands.add_parser("demo", help="show the main job on a sample payments API", allow_abbrev=False)
     demo.set_defaults(act=_demo)
+    cli_explain.add(commands)
     cli_records.add(commands)
+    cli_report.add(commands)
     return parser
 
 
@@ -157,11 +160,15 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _summary(settings: Settings) -> str:
-    names = ", ".join(rule.name for rule in settings.rules) or "none: everything is forwarded untouched"
+    names = ", ".join(_told(rule) for rule in settings.rules) or "none: everything is forwarded untouched"
     return (
         f"listens on {_shown(settings.listen)}, forwards to {settings.upstream.url}, remembers in {_store(settings.store)}; "
         f"rules: {names}"
     )
+
+
+def _told(rule: Rule) -> str:
+    return rule.name if rule.mode is Mode.ENFORCE else f"{rule.name} (only observes)"
 
 
 def _shown(address: Address) -> str:

@@ -110,7 +110,7 @@ class Execution:
             case NotSent(reason=reason):
                 return End(Free(), Failed(unreachable(rule.retry_after, reason), "released"))
             case SentNoAnswer(reason=lost_by):
-                return self._lost(_REASONS[lost_by], rule)
+                return self._lost(REASONS[lost_by], rule)
             case Switched() as switched:
                 switched.close()
                 return self._lost(Reason.UNREADABLE, rule)
@@ -175,7 +175,7 @@ class Execution:
                     await tee.put(more, patience)
         except AnswerBroken as error:
             tee.cut()
-            return End(broken(status, _CUT[error.reason], rule), delivery, status)
+            return End(broken(status, CUT[error.reason], rule), delivery, status)
         except BaseException:
             tee.cut()
             raise
@@ -193,7 +193,7 @@ class Execution:
         self, status: int, head: bytes, pieces: list[bytes], answering: Answering, reason: Lost, rule: Rule
     ) -> End:
         """An answer that broke before its client saw any of it. One that by its meaning was not executed still tells its status."""
-        transition = broken(status, _CUT[reason], rule)
+        transition = broken(status, CUT[reason], rule)
         if isinstance(transition, LeaveUnknown):
             return End(transition, Failed.lost(transition.reason, rule), status)
         tee = Tee(pieces)
@@ -304,11 +304,13 @@ def _state(transition: Transition, status: int) -> str:
             return "completed" if status < 400 else "failed"
 
 
-_REASONS: Final = {
+REASONS: Final = {
     Lost.RESET: Reason.RESET,
     Lost.CLOSED: Reason.RESET,
     Lost.TIMEOUT: Reason.TIMEOUT,
     Lost.UNREADABLE: Reason.UNREADABLE,
     Lost.GUARD: Reason.GUARD,
 }
-_CUT: Final = {**_REASONS, Lost.RESET: Reason.CUT_BODY, Lost.CLOSED: Reason.CUT_BODY}
+"""Why an operation is unknown that was sent and got no answer's head."""
+CUT: Final = {**REASONS, Lost.RESET: Reason.CUT_BODY, Lost.CLOSED: Reason.CUT_BODY}
+"""The same, of an answer whose body did not come whole."""

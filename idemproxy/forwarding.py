@@ -4,9 +4,9 @@ names (FORWARDING.md)."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from idemproxy.http1.connection import forwardable, forwardable_trailers, options
 from idemproxy.http1.heads import MAX_LENGTH, AnswerHead, Chunked, Length, NoBody, RequestHead
@@ -144,6 +144,25 @@ def failed(lost: Lost) -> Problem:
     return Problem(Slug.UPSTREAM_FAILED, "The upstream gave no readable answer. The request may have been executed.")
 
 
+class Observer(Protocol):
+    """Sees one exchange pass. It changes nothing of it, and never raises."""
+
+    def request_piece(self, piece: bytes) -> None:
+        """A piece of the request's body."""
+
+    def request_whole(self) -> None:
+        """The request's body has passed whole."""
+
+    def answer_head(self, status: int) -> None:
+        """The answer's head came."""
+
+    def answer_piece(self, piece: bytes) -> None:
+        """A piece of the answer's body."""
+
+    def over(self, how: NotSent | SentNoAnswer | AnswerBroken | None) -> None:
+        """The upstream's part is over: how it failed, or None where its answer is whole. Not called where the client goes away first."""
+
+
 class Forwarding:
     """Traffic that no rule names: as it came, streamed both ways."""
 
@@ -153,21 +172,33 @@ class Forwarding:
         self.patience = patience
         self._docs_url = docs_url
 
-    async def pass_on(self, incoming: Incoming, upgrade: Upgrade, rule: Rule | None = None) -> None:
+    async def pass_on(
+        self, incoming: Incoming, upgrade: Upgrade, observer: Observer | None = None, rule: Rule | None = None
+    ) -> None:
         """One request and its answer. `rule` is the one whose words our own answers are in. A client that goes away takes the exchange
         with it (FORWARDING.md, point 20)."""
-        answering = await self._exchange(incoming, upgrade, rule)
+        answering = await self._exchange(incoming, upgrade, observer, rule)
         if answering is None:
             return
+        if observer is not None:
+            observer.answer_head(answering.head.status)
         if isinstance(answering, Switched):
+            if observer is not None:
+                observer.over(None)
             await self._switch(incoming, answering)
             return
         try:
             await incoming.begin(answer_head(answering.head), answering.framing)
             while (piece := await answering.piece()) is not None:
+                if observer is not None:
+                    observer.answer_piece(piece)
                 await incoming.write(piece)
+            if observer is not None:
+                observer.over(None)
             await incoming.end(trailer_lines(answering.trailers))
-        except (AnswerBroken, ClientGone):
+        except (AnswerBroken, ClientGone) as error:
+            if observer is not None and isinstance(error, AnswerBroken):
+                observer.over(error)
             incoming.abort()
         finally:
             answering.close()
@@ -180,7 +211,9 @@ class Forwarding:
             return
         await carry(incoming, switched, self.patience.idle)
 
-    async def _exchange(self, incoming: Incoming, upgrade: Upgrade, rule: Rule | None) -> Answering | Switched | None:
+    async def _exchange(
+        self, incoming: Incoming, upgrade: Upgrade, observer: Observer | None, rule: Rule | None
+    ) -> Answering | Switched | None:
         head = incoming.head
         protocols = wanted_upgrade(head) if upgrade is Upgrade.ASKED else None
         switch: Fields = () if protocols is None else ((b"Connection", b"Upgrade"), (b"Upgrade", protocols))
@@ -191,7 +224,7 @@ class Forwarding:
             outgoing = Outgoing(
                 head=request_head(head, incoming.peer, self.hop, add=switch),
                 method=head.method,
-                body=await _sendable(incoming),
+                body=await _sendable(incoming, observer),
                 patience=self.patience,
                 guard=None,
                 reuse=reuse,
@@ -201,13 +234,17 @@ class Forwarding:
             match await self.upstream.exchange(outgoing):
                 case (Answering() | Switched()) as outcome:
                     return outcome
-                case NotSent(reason=reason):
+                case NotSent(reason=reason) as not_sent:
+                    if observer is not None:
+                        observer.over(not_sent)
                     await self._refuse(incoming, unreachable(1_000, reason), rule)
                     return None
-                case SentNoAnswer(reason=reason, answer_began=began):
+                case SentNoAnswer(reason=reason, answer_began=began) as lost:
                     if again and not began and reason in (Lost.RESET, Lost.CLOSED):
                         again, reuse = False, Reuse.FRESH
                         continue
+                    if observer is not None:
+                        observer.over(lost)
                     await self._refuse(incoming, failed(reason), rule)
                     return None
                 case other:
@@ -224,22 +261,41 @@ def _interim(incoming: Incoming, head: AnswerHead) -> None:
     incoming.interim(answer_head(head))
 
 
-async def _sendable(incoming: Incoming) -> bytes | AsyncGenerator[bytes, None] | None:
+async def _sendable(incoming: Incoming, observer: Observer | None) -> bytes | AsyncGenerator[bytes, None] | None:
     """The request's body. One that is here already leaves with its head."""
     if incoming.body_came:
-        return whole_body(incoming.head, await incoming.body(MAX_LENGTH), trailer_lines(incoming.trailers))
-    return _body(incoming)
+        body = await incoming.body(MAX_LENGTH)
+        if observer is not None:
+            observer.request_piece(body)
+            observer.request_whole()
+        return whole_body(incoming.head, body, trailer_lines(incoming.trailers))
+    return _body(incoming, incoming.piece if observer is None else _overheard(incoming, observer))
 
 
-async def _body(incoming: Incoming) -> AsyncGenerator[bytes, None]:
+_Take = Callable[[], Coroutine[None, None, bytes | None]]
+
+
+def _overheard(incoming: Incoming, observer: Observer) -> _Take:
+    async def piece() -> bytes | None:
+        taken = await incoming.piece()
+        if taken is None:
+            observer.request_whole()
+        else:
+            observer.request_piece(taken)
+        return taken
+
+    return piece
+
+
+async def _body(incoming: Incoming, take: _Take) -> AsyncGenerator[bytes, None]:
     """The request's body, framed as it came, piece by piece."""
     match incoming.head.framing:
         case Chunked():
-            while (piece := await incoming.piece()) is not None:
+            while (piece := await take()) is not None:
                 yield chunk(piece)
             yield last_chunk(trailer_lines(incoming.trailers))
         case Length():
-            while (piece := await incoming.piece()) is not None:
+            while (piece := await take()) is not None:
                 yield piece
         case NoBody():
             return

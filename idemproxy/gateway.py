@@ -55,9 +55,10 @@ from idemproxy.idempotency.operation import (
     still_in_flight,
 )
 from idemproxy.idempotency.problems import Problem, Slug
-from idemproxy.idempotency.routes import Rule, own_fields
-from idemproxy.identifying import Identified, Identifier, Unnamed, same
+from idemproxy.idempotency.routes import Mode, Rule, own_fields
+from idemproxy.identifying import Identified, Identifier, Unnamed, reused, same
 from idemproxy.observe.metrics import Metrics, Passed, Probed
+from idemproxy.observing import Observing
 from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown
 from idemproxy.owner import Owner
 from idemproxy.ownership import Ownership
@@ -95,11 +96,12 @@ class Gateway:
         waiters: Waiters,
         prober: Prober,
         reauthorizer: Reauthorizer,
+        observing: Observing,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._routes = RouteTable(rules)
-        self._guarded = {rule.name: own_fields(rule) for rule in rules}
+        self._guarded = {rule.name: own_fields(rule) for rule in rules if rule.mode is Mode.ENFORCE}
         self._identifier = identifier
         self._docs_url = docs_url
         self._forwarding = forwarding
@@ -107,6 +109,7 @@ class Gateway:
         self._waiters = waiters
         self._prober = prober
         self._reauthorizer = reauthorizer
+        self._observing = observing
         self._clock = clock
         self._metrics = metrics
         for rule in rules:
@@ -139,7 +142,7 @@ class Gateway:
         head = incoming.head
         rule = self._routes.find(head.method, head.target, head.fields)
         try:
-            check_options(head.fields, frozenset() if rule is None else self._guarded[rule.name])
+            check_options(head.fields, frozenset() if rule is None else self._guarded.get(rule.name, frozenset()))
         except BadHead as error:
             # Nothing more is read of a client that is refused for what it sent (FORWARDING.md, point 10).
             incoming.head = replace(head, keep_alive=False)
@@ -148,6 +151,9 @@ class Gateway:
         if rule is None:
             self._metrics.passed_on(Passed.NO_RULE)
             await self._forwarding.pass_on(incoming, Upgrade.ASKED)
+            return
+        if rule.mode is Mode.OBSERVE:
+            await self._observing.pass_on(incoming, rule)
             return
         began = self._clock()
         try:
@@ -161,11 +167,11 @@ class Gateway:
             log.warning("store gives no fact", rule=rule.name, error=str(error))
             asked = store_down(rule)
         match asked:
-            case Identified(operation, age):
+            case Identified(operation, _, age):
                 await self._protect(incoming, operation, age, began)
             case Unnamed():
                 self._metrics.passed_on(Passed.NO_KEY)
-                await self._forwarding.pass_on(incoming, Upgrade.NEVER, rule)
+                await self._forwarding.pass_on(incoming, Upgrade.NEVER, rule=rule)
             case Refuse():
                 self._decided(rule, asked, began)
                 await self._deliver(incoming, rule, asked)
@@ -227,7 +233,7 @@ class Gateway:
         """The operation is executed in this process: no store is asked until that is over. None: look again."""
         rule = operation.rule
         if not same(operation, owner.operation.recipe, owner.operation.fingerprint):
-            return Refuse(REUSED)
+            return reused(operation, owner.operation.recipe, owner.operation.fingerprint)
         turn = in_flight(rule, rule.lease)
         if isinstance(turn, Refuse):
             return turn
@@ -260,6 +266,8 @@ class Gateway:
             match decision:
                 case Replay(answer, began_by):
                     return await self._replay(operation, answer, began_by)
+                case Refuse(problem) if problem is REUSED and isinstance(fact, Found):
+                    return reused(operation, fact.record.recipe, fact.record.fingerprint)
                 case Refuse() | TakeOver():
                     return decision
                 case Probe():
@@ -363,10 +371,12 @@ class Gateway:
             case other:
                 assert_never(other)
 
-    def _decided(self, rule: Rule, given: Given, began: float, **of: str) -> None:
+    def _decided(self, rule: Rule, given: Given, began: float, **of: object) -> None:
         """One line in the log, and one more in the metrics."""
         seconds = self._clock() - began
         said = told(given, rule)
+        if isinstance(given, Refuse) and given.differs:
+            of["differs"] = list(given.differs)
         self._metrics.rule(rule.name).decided(said.decision, said.state, seconds)
         line = {"decision": said.decision.value, "state": said.state, "status": said.status}
         log.info("decision", rule=rule.name, **line, ms=round(seconds * 1000, 1), **of)

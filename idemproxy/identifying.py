@@ -7,39 +7,71 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreError
 from idemproxy.execution import Operation
 from idemproxy.forwarding import answer_head
 from idemproxy.given import UNSIGNED, credential_invalid, credential_undecided, key_missing
-from idemproxy.http1.heads import AnswerHead, Length
+from idemproxy.http1.heads import AnswerHead, Length, RequestHead
 from idemproxy.idempotency.age import Age, age_of
 from idemproxy.idempotency.content import Content
 from idemproxy.idempotency.credentials import credential_of
-from idemproxy.idempotency.fingerprint import fingerprint, recipe_name, recipe_of
+from idemproxy.idempotency.fingerprint import differing, equal, fingerprint, recipe_name, recipe_of
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values
 from idemproxy.idempotency.jwt_claims import Doubted
 from idemproxy.idempotency.marker import Attempt, attempt_of, marked_key, marker_id
+from idemproxy.idempotency.messages import Fields
 from idemproxy.idempotency.natural import Ambiguous, Underivable, derive, needs_body
-from idemproxy.idempotency.operation import Refuse
+from idemproxy.idempotency.operation import REUSED, Refuse
 from idemproxy.idempotency.problems import Problem, Slug
 from idemproxy.idempotency.routes import OnStoreFailure, Rule, claims_of
 from idemproxy.idempotency.signatures import Refused, verify
 from idemproxy.idempotency.template import Asked
-from idemproxy.proxy.incoming import BodyTooLarge, Incoming
-from idemproxy.stores.base import NameNewest, Store
+from idemproxy.proxy.incoming import BodyTooLarge
+from idemproxy.stores.base import NameNewest, Newest
 from idemproxy.tokens import Tokens, Undecided
 
 _NO_CLAIMS: Mapping[str, bytes] = MappingProxyType({})
 
 
+class Unidentified(Protocol):
+    """A request as far as it is read to be identified: what each means is said where it comes in (proxy/incoming.py)."""
+
+    @property
+    def head(self) -> RequestHead: ...
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def certificate(self) -> bytes | None: ...
+
+    @property
+    def trailers(self) -> Fields: ...
+
+    def accept(self) -> None: ...
+
+    async def body(self, limit: int) -> bytes: ...
+
+    def unread(self, body: bytes) -> None: ...
+
+    def interim(self, head: bytes) -> None: ...
+
+
+class Names(Protocol):
+    """Where the newest operations are named."""
+
+    async def name_newest(self, marker_id: str, asked: NameNewest) -> Newest: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The operation, and whether its key can be new."""
+    """The operation, its key, and whether that can be new."""
 
     operation: Operation
+    key: Key
     age: Age
 
 
@@ -54,7 +86,7 @@ class Identifier:
     def __init__(
         self,
         namespace: str,
-        store: Store,
+        store: Names,
         tokens: Callable[[], bytes],
         callers: Tokens | None = None,
         wall: Clock = time.time,
@@ -68,7 +100,7 @@ class Identifier:
         self._tokens = tokens
         self._wall = wall
 
-    async def identify(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
+    async def identify(self, incoming: Unidentified, rule: Rule) -> Identified | Unnamed | Refuse:
         """What the request asks for. Its body is read only where nothing in its head is against it. Raises BodyTooLarge, BadBody,
         ClientGone, StoreError."""
         head = incoming.head
@@ -86,7 +118,14 @@ class Identifier:
             case other:
                 assert_never(other)
 
-    async def _derived(self, incoming: Incoming, rule: Rule) -> Identified | Unnamed | Refuse:
+    async def scope(self, incoming: Unidentified, rule: Rule) -> tuple[bytes | None, ...] | None:
+        """Who calls, by the rule's scope. None: by a token, and that does not hold."""
+        claims = _NO_CLAIMS if self._callers is None else await _claims(self._callers, incoming, rule)
+        if isinstance(claims, Refuse):
+            return None
+        return scope_values(rule, incoming.head.fields, incoming.head.target, incoming.certificate, claims)
+
+    async def _derived(self, incoming: Unidentified, rule: Rule) -> Identified | Unnamed | Refuse:
         """The key is what the request says."""
         head = incoming.head
         content = await _content(incoming, rule) if needs_body(rule) else None
@@ -106,7 +145,7 @@ class Identifier:
                 assert_never(other)
 
     async def _known(
-        self, callers: Tokens, incoming: Incoming, rule: Rule, key: Key, content: Content | None
+        self, callers: Tokens, incoming: Unidentified, rule: Rule, key: Key, content: Content | None
     ) -> Identified | Refuse:
         """What a request with a key asks for, where its caller may have to be known by a token. `content` is None where its body was not
         read yet."""
@@ -115,7 +154,7 @@ class Identifier:
             return claims
         return self._asked(incoming, rule, key, content or await _content(incoming, rule), claims)
 
-    async def _marked(self, incoming: Incoming, rule: Rule, missing: Refuse) -> Identified | Unnamed | Refuse:
+    async def _marked(self, incoming: Unidentified, rule: Rule, missing: Refuse) -> Identified | Unnamed | Refuse:
         """The key is what the client says of its attempts. `missing`: what a request without any key gets, where the rule asks for one."""
         head = incoming.head
         marker = rule.key.marker
@@ -158,7 +197,7 @@ class Identifier:
         return nonce
 
     def _asked(
-        self, incoming: Incoming, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes] = _NO_CLAIMS
+        self, incoming: Unidentified, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes] = _NO_CLAIMS
     ) -> Identified | Refuse:
         fields = incoming.head.fields
         if not self._signed(incoming, rule, content):
@@ -166,16 +205,16 @@ class Identifier:
         age = Age.YOUNG if rule.key.age is None else age_of(rule, fields, key, self._wall())
         if isinstance(age, Problem):
             return Refuse(age)
-        return Identified(self._operation(incoming, rule, key, content, claims), age)
+        return Identified(self._operation(incoming, rule, key, content, claims), key, age)
 
-    def _signed(self, incoming: Incoming, rule: Rule, content: Content) -> bool:
+    def _signed(self, incoming: Unidentified, rule: Rule, content: Content) -> bool:
         """Whether the request bears the signature that the rule asks for, if any."""
         return rule.verify is None or not isinstance(
             verify(rule.verify, incoming.head.fields, content.body, self._wall()), Refused
         )
 
     def _operation(
-        self, incoming: Incoming, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes]
+        self, incoming: Unidentified, rule: Rule, key: Key, content: Content, claims: Mapping[str, bytes]
     ) -> Operation:
         head = incoming.head
 
@@ -199,7 +238,7 @@ class Identifier:
         )
 
 
-async def _claims(callers: Tokens, incoming: Incoming, rule: Rule) -> Mapping[str, bytes] | Refuse:
+async def _claims(callers: Tokens, incoming: Unidentified, rule: Rule) -> Mapping[str, bytes] | Refuse:
     """What the caller's token says of it, as far as the rule's scope asks."""
     names = claims_of(rule)
     if not names:
@@ -213,7 +252,7 @@ async def _claims(callers: Tokens, incoming: Incoming, rule: Rule) -> Mapping[st
             return claims
 
 
-async def _content(incoming: Incoming, rule: Rule) -> Content:
+async def _content(incoming: Unidentified, rule: Rule) -> Content:
     """The whole body. A client that waits for a 100 gets it once nothing in its head speaks against it."""
     match incoming.head.framing:
         case Length(octets) if octets > rule.max_request_body:
@@ -226,7 +265,17 @@ async def _content(incoming: Incoming, rule: Rule) -> Content:
 def same(operation: Operation, recipe: str, found: bytes) -> bool:
     """Whether a record with that fingerprint is this operation's. One made by another recipe (the rule changed since) is compared by its
     own: what had to be equal then."""
+    return equal(found, fingerprint_by(recipe, operation))
+
+
+def reused(operation: Operation, recipe: str, found: bytes) -> Refuse:
+    """What an operation gets whose key another request bore before, with what differs between the two."""
+    return Refuse(REUSED, differing(recipe_of(recipe), found, fingerprint_by(recipe, operation)))
+
+
+def fingerprint_by(recipe: str, operation: Operation) -> bytes:
+    """The operation's fingerprint by a recipe, which may be another than its own. Raises RecordUnreadable."""
     if recipe == operation.recipe:
-        return found == operation.fingerprint
+        return operation.fingerprint
     head = operation.head
-    return found == fingerprint(recipe_of(recipe), head.method, head.target, head.fields, Content(operation.body))
+    return fingerprint(recipe_of(recipe), head.method, head.target, head.fields, Content(operation.body))

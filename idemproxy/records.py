@@ -15,7 +15,7 @@ from idemproxy.errors import IdemproxyError
 from idemproxy.idempotency import identity
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, scope_values, short_id
 from idemproxy.idempotency.messages import Answer
-from idemproxy.idempotency.record import Reason, Record, State, Tombstone
+from idemproxy.idempotency.record import FINGERPRINT_BYTES, Reason, Record, State, Tombstone
 from idemproxy.idempotency.routes import HeaderScope, LiteralScope, Rule
 from idemproxy.stores.base import (
     Dead,
@@ -295,7 +295,7 @@ def plain(seen: Seen, *, show_body: bool) -> dict[str, object]:
         "updated_at": record.updated_at,
         "expires_at": record.expires_at,
         "lease_left": seen.lease_left,
-        "fingerprint": record.fingerprint.hex(),
+        "fingerprint": record.fingerprint[:FINGERPRINT_BYTES].hex(),
         "recipe": record.recipe,
         "answer": _answer(record.answer, show_body=show_body),
     }

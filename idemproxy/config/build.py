@@ -46,6 +46,7 @@ from idemproxy.idempotency.routes import (
     KeyAge,
     KeySource,
     Match,
+    Mode,
     OnStoreFailure,
     OwnRetry,
     ProbeRule,
@@ -182,6 +183,7 @@ def _rule(found: Found, response: int) -> Rule:
         problem_status=_problem_status(found.need("problem_status", tuple)),
         problem_shape=found.need("problem_shape", Shape),
         cors=cors(found),
+        mode=found.need("mode", Mode),
         preset=found.get("preset", str),
     )
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from idemproxy.config.faults import Faults, nearest, one_of, shown
-from idemproxy.config.later import NOT_YET, VALUES
 from idemproxy.config.tree import Branch, Broken, Leaf, Node, Row, Shape, describe
 
 Schema = dict[str, Any]
@@ -100,17 +99,14 @@ def matching(pattern: str, right: str, longest: int = 255) -> Words:
     return Words(parse, right, {"pattern": f"^(?:{pattern})$", "maxLength": longest})
 
 
-def choice(values: Mapping[str, object], later: str = "") -> Words:
-    """One of several names. `later` is where later.VALUES has the names that are not built."""
-    unbuilt = VALUES.get(later, frozenset())
+def choice(values: Mapping[str, object]) -> Words:
+    """One of several names."""
     right = f"write {one_of(values)}"
 
     def parse(text: str) -> object:
         if text in values:
             return values[text]
-        if text in unbuilt:
-            raise WrongError(NOT_YET, right)
-        close = nearest(text, [*values, *unbuilt])
+        close = nearest(text, values)
         raise WrongError("", right, f"did you mean {close}?" if close else "")
 
     return Words(parse, right, {"enum": list(values)})

@@ -28,7 +28,6 @@ SETTINGS: Mapping[str, Mapping[str, Later]] = MappingProxyType(
 VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "store": frozenset({"redis+sentinel", "redis+cluster", "postgresql", "postgres"}),
-        "rule.mode": frozenset({"observe"}),
     }
 )
 

@@ -42,7 +42,7 @@ from idemproxy.config.tokens import JWT
 from idemproxy.config.verify import VERIFY
 from idemproxy.config.workers import Workers
 from idemproxy.idempotency.problems import Slug
-from idemproxy.idempotency.routes import Birth, BodyRecipe, Guarantee, InFlight, OnStoreFailure
+from idemproxy.idempotency.routes import Birth, BodyRecipe, Guarantee, InFlight, Mode, OnStoreFailure
 from idemproxy.idempotency.shapes import Shape
 
 
@@ -237,7 +237,12 @@ RULE = Table(
             "problem",
         ),
         Field("cors", CORS, "Origins whose scripts may read the proxy's own answers."),
-        Field("mode", choice({"enforce": "enforce"}, "rule.mode"), "enforce: rules are applied.", "enforce"),
+        Field(
+            "mode",
+            choice({each.value: each for each in Mode}),
+            "enforce: the rule is applied; observe: requests are passed on as they came, and what applying it would do is logged.",
+            "enforce",
+        ),
     ),
 )
 

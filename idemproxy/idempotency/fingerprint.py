@@ -4,9 +4,12 @@ by the recipe that made it."""
 from __future__ import annotations
 
 import hashlib
+import struct
+from collections.abc import Callable
 from functools import lru_cache
 from typing import assert_never
 from urllib.parse import quote, unquote
+from zlib import crc32
 
 from idemproxy.errors import RecordUnreadable
 from idemproxy.idempotency.content import (
@@ -26,28 +29,62 @@ from idemproxy.idempotency.paths import split_target
 from idemproxy.idempotency.routes import BodyRecipe, Ignored, Recipe, Within
 
 _VERSION = "1"
+_DIGEST_BYTES = 32
+_MARK_BYTES = 4
 _QUERY = {"query": True, "-": False}
 
 
 def fingerprint(recipe: Recipe, method: bytes, target: bytes, fields: Fields, content: Content) -> bytes:
-    """SHA-256 over method, raw path, and what the recipe names: 32 bytes. Absolute-form and origin-form of one path are equal, since
+    """SHA-256 over method, raw path, and what the recipe names; behind its 32 bytes four more for each part, which count for nothing: they
+    tell which part differs. Absolute-form and origin-form of one path are equal, since
     the same goes to the upstream. `/a?` and `/a` differ, as do all raw spellings of a path: what goes to the upstream differs, and a
     retry is the same bytes again. A header that is absent differs from an empty one. A body that cannot be read as what the recipe
     says is compared byte for byte."""
     _, path, query = split_target(target)
     said = None if recipe.body in (BodyRecipe.RAW, BodyRecipe.NONE) else _said(recipe, fields, content)
     parts = [b"idemproxy fingerprint 1", method, path]
-    parts.append(framed(_kept(recipe, query)) if recipe.query and query is not None else b"")
+    asked = framed(_kept(recipe, query)) if recipe.query and query is not None else b""
+    parts.append(asked)
+    marks = [crc32(method), crc32(path), crc32(asked)]
     for name in recipe.headers:
         found = values(fields, name)
         if said is not None and recipe.body is BodyRecipe.MULTIPART and name == b"content-type":
             found = [without_boundary(value) for value in found]
-        parts.append(framed(name, *found))
+        header = framed(name, *found)
+        parts.append(header)
+        marks.append(crc32(header))
     if said is not None:
         parts.append(hashlib.sha256(framed(recipe.body.value.encode(), said)).digest())
     else:
         parts.append(b"" if recipe.body is BodyRecipe.NONE else hashlib.sha256(content.body).digest())
-    return hashlib.sha256(framed(*parts)).digest()
+    return _packed(len(marks))(hashlib.sha256(framed(*parts)).digest(), *marks, parts[-1])
+
+
+@lru_cache
+def _packed(marks: int) -> Callable[..., bytes]:
+    """Puts a digest, so many marks, and the first bytes of the body's digest behind each other."""
+    return struct.Struct(f">{_DIGEST_BYTES}s{marks}I{_MARK_BYTES}s").pack
+
+
+def equal(one: bytes, other: bytes) -> bool:
+    """Whether two fingerprints by one recipe are of the same request. One from before parts were told apart has none."""
+    return one[:_DIGEST_BYTES] == other[:_DIGEST_BYTES]
+
+
+def part_names(recipe: Recipe) -> tuple[str, ...]:
+    """The parts of a fingerprint, in order, as people call them."""
+    headers = (f"header:{name.decode('ascii')}" for name in recipe.headers)
+    return ("method", "path", "query", *headers, "body")
+
+
+def differing(recipe: Recipe, one: bytes, other: bytes) -> tuple[str, ...]:
+    """The names of the parts in which two fingerprints by that recipe differ: none where one of them has no parts."""
+    marks = zip(_marks(one), _marks(other), strict=False)
+    return tuple(name for name, (mine, its) in zip(part_names(recipe), marks, strict=False) if mine != its)
+
+
+def _marks(whole: bytes) -> list[bytes]:
+    return [whole[at : at + _MARK_BYTES] for at in range(_DIGEST_BYTES, len(whole), _MARK_BYTES)]
 
 
 def _kept(recipe: Recipe, query: bytes) -> bytes:

@@ -5,4 +5,8 @@ from __future__ import annotations
 
 def framed(*parts: bytes) -> bytes:
     """The parts, each behind its length: injective."""
-    return b"".join([len(part).to_bytes(8, "big") + part for part in parts])
+    pieces: list[bytes] = []
+    for part in parts:
+        pieces.append(len(part).to_bytes(8, "big"))
+        pieces.append(part)
+    return b"".join(pieces)

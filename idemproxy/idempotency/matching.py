@@ -69,6 +69,24 @@ def _may_be_for(hosts: frozenset[bytes], authority: bytes | None, fields: Fields
     return not found or not hosts.isdisjoint(found)
 
 
+def lacking(match: Match, method: bytes, target: bytes, fields: Fields) -> tuple[str, ...]:
+    """What keeps a request from a rule with that match: `path`, `method`, `host`, `header:NAME`; nothing: it may meet it."""
+    authority, path, _ = split_target(target)
+    root, met = _Node(), set[int]()
+    for pattern in pattern_readings(match.path):
+        root.add(pattern, 0)
+    found = readings(path)
+    for reading in found or ():
+        root.collect(reading, met)
+    missed = [] if found is None or met else ["path"]
+    if match.methods and match.methods.isdisjoint((method, method.upper())):
+        missed.append("method")
+    if match.hosts and not _may_be_for(match.hosts, authority, fields):
+        missed.append("host")
+    missed += [f"header:{name.decode()}" for name, value in match.headers if value not in values(fields, name)]
+    return tuple(missed)
+
+
 class _Node:
     """Where patterns that begin alike part. `ends`, `rests`: positions of the rules whose pattern ends here, and of those that take
     any rest from here on."""

@@ -52,9 +52,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The request gets a problem, and nothing is executed."""
+    """The request gets a problem, and nothing is executed. `differs` names the parts in which it is not the request that bore its key
+    before."""
 
     problem: Problem
+    differs: tuple[str, ...] = ()
 
 
 Decision = Wait | Replay | TakeOver | Probe | Refuse

@@ -57,7 +57,8 @@ class Tombstone:
 @dataclass(frozen=True, slots=True)
 class Record:
     """What the store holds for an operation. Times are milliseconds on the store's clock. `lease_until` is when the last lease that
-    was given ends, or ended. `credential` names what its caller showed, under a rule that asks for that (`credentials.py`)."""
+    was given ends, or ended. `fingerprint` is a digest, and behind it a mark of each part. `credential` names what its caller showed,
+    under a rule that asks for that (`credentials.py`)."""
 
     state: State
     fingerprint: bytes
@@ -79,8 +80,9 @@ class Record:
 
 _HEAD = struct.Struct(">2sBBBBIQQQQQ16s32sHHHIH")
 """Magic and encoding, state, flags, on_unknown, reason, attempt, version, created_at, updated_at, expires_at, lease_until, token,
-fingerprint, bytes of rule, bytes of recipe, status, bytes of the answer's head, bytes of its trailers. Then rule, recipe, the
-answer's head, trailers and body. A credential stands in the recipe's bytes, behind a NUL.
+fingerprint's digest, bytes of rule, bytes of recipe and what is beside it, status, bytes of the answer's head, bytes of its trailers.
+Then rule, recipe, the answer's head, trailers and body. The fingerprint's marks and the credential are beside the recipe, where there are
+any: behind a zero byte and the number of the marks' bytes.
 `stores/scripts` reads and writes these offsets in Lua."""
 
 HEAD_BYTES = _HEAD.size
@@ -95,6 +97,12 @@ _MAY_HAVE_RUN = 1
 _KEPT = 2
 
 
+def beside(fingerprint: bytes, credential: str) -> bytes:
+    """What follows a recipe: the marks of a fingerprint, and a credential."""
+    marks = fingerprint[FINGERPRINT_BYTES:]
+    return b"\0%c%b%b" % (len(marks), marks, credential.encode()) if marks or credential else b""
+
+
 def encode(record: Record) -> bytes:
     """The record as one binary value."""
     flags = _MAY_HAVE_RUN if record.may_have_run else 0
@@ -107,8 +115,7 @@ def encode(record: Record) -> bytes:
         case None:
             pass
     rule, recipe = record.rule.encode(), record.recipe.encode()
-    if record.credential:
-        recipe = b"%b\0%b" % (recipe, record.credential.encode())
+    recipe = b"%b%b" % (recipe, beside(record.fingerprint, record.credential))
     fixed = _HEAD.pack(
         MAGIC,
         record.state,
@@ -122,7 +129,7 @@ def encode(record: Record) -> bytes:
         record.expires_at,
         record.lease_until,
         record.token,
-        record.fingerprint,
+        record.fingerprint[:FINGERPRINT_BYTES],
         len(rule),
         len(recipe),
         status,
@@ -170,12 +177,13 @@ def decode(value: bytes) -> Record:
         answer = Answer(status, value[head_at:trailers_at], value[body_at:], value[trailers_at:body_at])
     elif status:
         answer = Tombstone(status)
+    named, _, said = value[recipe_at:head_at].partition(b"\0")
+    marks, credential = (said[1 : 1 + said[0]], said[1 + said[0] :]) if said else (b"", b"")
     try:
-        recipe, _, credential = value[recipe_at:head_at].decode().partition("\0")
         return Record(
             State(state),
-            fingerprint,
-            recipe,
+            fingerprint + marks,
+            named.decode(),
             value[HEAD_BYTES:recipe_at].decode(),
             token,
             version,
@@ -188,7 +196,7 @@ def decode(value: bytes) -> Record:
             expires_at,
             lease_until,
             answer,
-            credential,
+            credential.decode(),
         )
     except ValueError as error:
         raise RecordUnreadable(

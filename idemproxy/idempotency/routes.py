@@ -37,6 +37,13 @@ class OnStoreFailure(Enum):
     FAIL_OPEN = "fail_open"
 
 
+class Mode(Enum):
+    """Whether a rule is applied, or only told what applying it would have done."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
 class BodyRecipe(Enum):
     """How a body enters the fingerprint."""
 
@@ -246,6 +253,7 @@ class Rule:
     problem_status: Mapping[Slug, int] = field(default_factory=lambda: MappingProxyType({}))
     problem_shape: Shape = Shape.PROBLEM
     cors: Cors | None = None
+    mode: Mode = Mode.ENFORCE
     preset: str | None = None
 
 

@@ -71,6 +71,16 @@ TAKE_OVERS: Final = _counter("take_overs", ("rule",), "Unknown operations that w
 OWN_RETRIES: Final = _counter("own_retries", ("rule", "cause"), "Further attempts that the proxy made of itself.")
 PROBES: Final = _counter("probes", ("rule", "result"), "Requests for which the upstream was asked whether it happened.")
 UNPROTECTED: Final = _counter("unprotected", ("rule",), "Executions without the store, as the rule's fail_open allows.")
+OBSERVED: Final = _counter(
+    "observed",
+    ("rule", "decision", "state"),
+    "Requests under rules that only observe, by what enforcing the rule would have done.",
+)
+SUSPECTED: Final = _counter(
+    "suspected_duplicates",
+    ("rule", "kind"),
+    "Observed requests that repeat a caller's bytes within seconds, with no key or with a new one.",
+)
 STORE_ERRORS: Final = _counter("store_errors", ("command", "kind"), "Store commands that gave no fact.")
 REPLACED: Final = _counter("workers_replaced", (), "Workers that took the place of one that had ended.")
 
@@ -97,6 +107,6 @@ STORE_SECONDS: Final = _seconds("store", ("command",), "Store commands, failed o
 
 FAMILIES: Final = (
     *(DECISIONS, FORWARDED, ENDS, UNKNOWN, FENCED, GIVEN_UP, LEASE_LOSSES, LEASES_NOT_RENEWED, TAKE_OVERS, OWN_RETRIES),
-    *(PROBES, UNPROTECTED, EXECUTIONS, WAITERS, ENDS_PENDING, REQUEST_SECONDS, UPSTREAM_SECONDS),
+    *(PROBES, UNPROTECTED, OBSERVED, SUSPECTED, EXECUTIONS, WAITERS, ENDS_PENDING, REQUEST_SECONDS, UPSTREAM_SECONDS),
     *(STORE_SECONDS, STORE_ERRORS, CIRCUIT_OPEN, WORKERS, WORKERS_CONFIGURED, REPLACED, BUILD),
 )

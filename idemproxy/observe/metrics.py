@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Final
 
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
+from idemproxy.idempotency import observation
+from idemproxy.idempotency.observation import Judgement, Suspected
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import Reason, State
 from idemproxy.idempotency.routes import RetryCause
@@ -211,6 +213,26 @@ class RuleMetrics:
         return self._make.counter(families.ENDS, self._rule, _label(state), _label(reason))
 
 
+class ObservedMetrics:
+    """What is counted of one rule that only observes."""
+
+    def __init__(self, make: _Maker, rule: str) -> None:
+        self._observed = {
+            (would, state): make.counter(families.OBSERVED, rule, would, state)
+            for would, states in observation.STATES.items()
+            for state in states
+        }
+        self._suspected = {kind: make.counter(families.SUSPECTED, rule, kind) for kind in Suspected}
+
+    def judged(self, judgement: Judgement) -> None:
+        """Enforcing would have done that with one more request."""
+        self._observed[judgement.would, judgement.state].add()
+
+    def suspected(self, kind: Suspected) -> None:
+        """One more request may have been a duplicate."""
+        self._suspected[kind].add()
+
+
 class CommandErrors:
     """How often one store command gave no fact, by why."""
 
@@ -244,6 +266,7 @@ class Metrics:
         self._make = make = _Maker(cells)
         self._cells = cells
         self._rules: dict[str, RuleMetrics] = {}
+        self._observed: dict[str, ObservedMetrics] = {}
         self._forwarded = {kind: make.counter(families.FORWARDED, kind) for kind in Passed}
         self.ends_pending = make.gauge(families.ENDS_PENDING)
         """Ends that the store was asked for and has not acknowledged."""
@@ -259,6 +282,13 @@ class Metrics:
         found = self._rules.get(name)
         if found is None:
             found = self._rules[name] = RuleMetrics(self._make, name)
+        return found
+
+    def observed(self, name: str) -> ObservedMetrics:
+        """What is counted of the rule of that name while it only observes."""
+        found = self._observed.get(name)
+        if found is None:
+            found = self._observed[name] = ObservedMetrics(self._make, name)
         return found
 
     def command(self, name: str) -> CommandMetrics:

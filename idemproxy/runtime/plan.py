@@ -16,16 +16,19 @@ from idemproxy.config.settings import KeySetUrl, Settings, TcpAddress, UnixAddre
 from idemproxy.execution import Execution
 from idemproxy.forwarding import Forwarding, Hop
 from idemproxy.gateway import Gateway
+from idemproxy.idempotency.observation import shadow_namespace
 from idemproxy.idempotency.record import TOKEN_BYTES
 from idemproxy.identifying import Identifier
 from idemproxy.jwks import KeySet, Pace, http_fetch
 from idemproxy.observe.metrics import Metrics
+from idemproxy.observing import Observing, Watch
 from idemproxy.ownership import Ownership
 from idemproxy.probing import Prober
 from idemproxy.proxy.outcome import Origin, Patience
 from idemproxy.proxy.pool import Limits
 from idemproxy.proxy.upstream import Upstream
 from idemproxy.reauthorizing import Reauthorizer
+from idemproxy.shadows import Shadows
 from idemproxy.startup import refuse_loop
 from idemproxy.stores.base import Store
 from idemproxy.tokens import Tokens
@@ -60,6 +63,7 @@ class Shared:
 
     store: Store
     waiters: Waiters
+    watch: Watch
     metrics: Metrics
 
 
@@ -75,6 +79,11 @@ class Plan:
     key_sets: dict[str, KeySet]
     tokens: Tokens | None
     gateway: Gateway
+
+
+def share(store: Store, waiters: Waiters, metrics: Metrics) -> Shared:
+    """What the first plan begins with, and each further one goes on with."""
+    return Shared(store, waiters, Watch(Shadows(store, _token), CLOCK, metrics), metrics)
 
 
 def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
@@ -94,6 +103,7 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
     key_sets = _key_sets(settings, before)
     jwt = settings.jwt
     tokens = None if jwt is None else Tokens(jwt.policy, jwt.keys, tuple(key_sets.values()))
+    observed = Identifier(shadow_namespace(settings.namespace), shared.store, _token, tokens)
     gateway = Gateway(
         settings.rules,
         Identifier(settings.namespace, shared.store, _token, tokens),
@@ -103,6 +113,7 @@ def make(prepared: Prepared, shared: Shared, before: Plan | None) -> Plan:
         shared.waiters,
         prober,
         reauthorizer,
+        Observing(settings.rules, observed, forwarding, shared.watch),
         CLOCK,
         shared.metrics,
     )

@@ -28,7 +28,7 @@ from idemproxy.proxy.incoming import Incoming
 from idemproxy.reauthorizing import Reauthorizer
 from idemproxy.runtime import listening, plan
 from idemproxy.runtime.listening import BACKLOG, Bound, Sockets
-from idemproxy.runtime.plan import Prepared, Shared
+from idemproxy.runtime.plan import Prepared
 from idemproxy.stores.base import Store
 from idemproxy.stores.circuit import Circuit, CircuitState, Closed, Open, Trying
 from idemproxy.stores.opening import backend
@@ -88,7 +88,7 @@ class Service:
         self._arriving: set[asyncio.Task[object]] = set()
         self._tls = None if settings.listen_tls is None else certificates.listener(settings.listen_tls)
         self._waiters = Waiters(store, _deaf)
-        self._shared = Shared(store, self._waiters, metrics)
+        self._shared = plan.share(store, self._waiters, metrics)
         self._plan = plan.make(plan.prepare(settings), self._shared, None)
         # A plan that was replaced lives for as long as a request that began under it, and may still ask.
         self._asking: weakref.WeakSet[Prober | Reauthorizer | Tokens] = weakref.WeakSet()
@@ -167,6 +167,7 @@ class Service:
             await asyncio.sleep(grace)
         await self._port.idle()
         await self._plan.ownership.idle()
+        await self._shared.watch.idle()
 
     async def _stop_listening(self, handshake: float) -> None:
         """Whoever has connected by now is served."""
@@ -206,6 +207,7 @@ class Service:
             await asyncio.gather(self._checking, return_exceptions=True)
         await self._data.cleanup()
         await self._plan.ownership.abandon()
+        await self._shared.watch.abandon()
         await self._waiters.close()
         for asking in list(self._asking):
             await asking.close()

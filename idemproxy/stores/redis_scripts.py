@@ -22,6 +22,7 @@ from idemproxy.idempotency.record import (
     Record,
     State,
     Tombstone,
+    beside,
     decode,
     encode,
 )
@@ -91,10 +92,12 @@ _ANSWER = struct.Struct(">HIH")
 
 
 @lru_cache(maxsize=4096)
-def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt: int, credential_bytes: int) -> bytes:
+def _plain(
+    recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt: int, marks: int, credential: int
+) -> bytes:
     record = Record(
         State.PROCESSING,
-        bytes(FINGERPRINT_BYTES),
+        bytes(FINGERPRINT_BYTES + marks),
         recipe,
         rule,
         NO_TOKEN,
@@ -108,17 +111,18 @@ def _plain(recipe: str, rule: str, on_unknown: OnUnknown, version: int, attempt:
         0,
         0,
         None,
-        "0" * credential_bytes,
+        "0" * credential,
     )
     return encode(record)
 
 
 def template(claim: Claim, attempt: int = 1, version: int = 1) -> bytes:
     """The record that a claim makes, for a script to fill in the times."""
-    credential = claim.credential.encode()
-    plain = _plain(claim.recipe, claim.rule, claim.on_unknown, version, attempt, len(credential))
-    rest = plain[RULE_BYTES_AT : len(plain) - len(credential)]
-    return b"".join((plain[:TOKEN_AT], claim.token, claim.fingerprint, rest, credential))
+    marks = len(claim.fingerprint) - FINGERPRINT_BYTES
+    plain = _plain(claim.recipe, claim.rule, claim.on_unknown, version, attempt, marks, len(claim.credential))
+    said = beside(claim.fingerprint, claim.credential)
+    digest, rest = claim.fingerprint[:FINGERPRINT_BYTES], plain[RULE_BYTES_AT : len(plain) - len(said)]
+    return b"".join((plain[:TOKEN_AT], claim.token, digest, rest, said))
 
 
 def anew(made_from: Anew | None) -> bytes:

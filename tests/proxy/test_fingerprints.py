@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
+from structlog.testing import capture_logs
 
-from tests.proxy.product import post, problem, serving
+from tests.proxy.product import Exchange, created, post, problem, serving
 
 _NUMBERS = itertools.count()
 
@@ -119,3 +121,42 @@ async def test_a_record_is_compared_by_the_recipe_that_made_it(store_url: str) -
         assert (await product.ask(again)).values(b"idempotent-replayed") == [b"true"]
         assert problem(await product.ask(post(body=b'{"a":2}', path="/x")))["slug"] == "key-reused"
         assert product.api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        (post(path="/v1/other"), ["path"]),
+        (post(path="/v1/charges?secret"), ["query"]),
+        (post(method="PUT", body=b"secret"), ["method", "body"]),
+        (post(more="Content-Type: text/secret\r\n"), ["header:content-type"]),
+    ],
+    ids=range(4),
+)
+async def test_the_log_says_what_differs_and_never_how(store_url: str, other: bytes, differs: list[str]) -> None:
+    async with serving(store_url, rules="\n  - {name: all, match: {path: /v1/**}}\n") as product:
+        with capture_logs() as lines:
+            assert (await product.ask(post())).status == 201
+            assert problem(await product.ask(other))["slug"] == "key-reused"
+    executed, reused = [line for line in lines if line["event"] == "decision"]
+    assert "differs" not in executed
+    assert reused["differs"] == differs
+    assert "secret" not in str(reused)
+
+
+async def test_the_log_says_what_differs_from_an_operation_that_still_runs(store_url: str) -> None:
+    async with serving(store_url) as product:
+        answer = asyncio.Event()
+
+        async def late(exchange: Exchange) -> None:
+            await answer.wait()
+            await created(exchange)
+
+        product.api.respond = late
+        first = asyncio.ensure_future(product.ask(post()))
+        await product.api.got(1)
+        with capture_logs() as lines:
+            assert problem(await product.ask(post(body=b"amount=6")))["slug"] == "key-reused"
+        answer.set()
+        assert (await first).status == 201
+    assert [line["differs"] for line in lines if line["event"] == "decision"] == [["body"]]

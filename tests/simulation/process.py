@@ -15,12 +15,14 @@ from idemproxy.idempotency.routes import Rule
 from idemproxy.identifying import Identifier
 from idemproxy.observe.cells import own_cells
 from idemproxy.observe.metrics import Metrics
+from idemproxy.observing import Observing, Watch
 from idemproxy.ownership import Ownership
 from idemproxy.probing import Prober
 from idemproxy.proxy.incoming import Incoming
 from idemproxy.proxy.outcome import Patience
 from idemproxy.proxy.upstream import Upstream
 from idemproxy.reauthorizing import Reauthorizer
+from idemproxy.shadows import Shadows
 from idemproxy.stores.base import Store
 from idemproxy.stores.circuit import Circuit
 from idemproxy.waiters import Waiters
@@ -87,17 +89,21 @@ class Process:
         return Forwarding(cast("Upstream", upstream), HOP, self._patience, "")
 
     def _gateway_of(self, forwarding: Forwarding) -> Gateway:
+        rules, metrics, tokens = (self._rule,), _metrics(), self.ownership.tokens
+        identifier = Identifier("shop", self._store, tokens)
+        watch = Watch(Shadows(self._store, tokens), self.loop.clock, metrics)
         return Gateway(
-            (self._rule,),
-            Identifier("shop", self._store, self.ownership.tokens),
+            rules,
+            identifier,
             "",
             forwarding,
             self.ownership,
             self._waiters,
             self._probers[-1],
             Reauthorizer(forwarding, self.loop.clock),
+            Observing(rules, identifier, forwarding, watch),
             self.loop.clock,
-            _metrics(),
+            metrics,
         )
 
     @property

@@ -38,6 +38,7 @@ DEADLINE = 30.0
 
 ANSWER = Answer(201, b"201 Created\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n", b"paid")
 OTHER = Answer(200, b"200 OK\r\nContent-Length: 5\r\n", b"other")
+FINGERPRINT = b"f" * 32 + b"\0marks of parts\xff"
 A, B, C = b"A" * 16, b"B" * 16, b"C" * 16
 """Tokens."""
 
@@ -47,7 +48,7 @@ def new_id() -> str:
 
 
 def claim(token: bytes = A, *, lease: int = LONG, ttl: int = TTL, rule: str = "charges") -> Claim:
-    return Claim(token, b"f" * 32, "recipe-1", rule, OnUnknown.BLOCK, lease, ttl)
+    return Claim(token, FINGERPRINT, "recipe-1", rule, OnUnknown.BLOCK, lease, ttl)
 
 
 def complete(

@@ -84,7 +84,7 @@ credentials = st.sampled_from(["", "0123abcd" * 4])
 claims = st.builds(
     Claim,
     token=tokens,
-    fingerprint=st.sampled_from([b"f" * 32, b"g" * 32]),
+    fingerprint=st.sampled_from([b"f" * 32, b"g" * 32 + b"\0\xffmark"]),
     recipe=st.sampled_from(["", "recipe", "r\u00e9"]),
     rule=st.sampled_from(["charges", "r"]),
     on_unknown=st.sampled_from(OnUnknown),

@@ -16,6 +16,7 @@ from idemproxy.stores.base import (
 )
 from tests.stores.asking import (
     ANSWER,
+    FINGERPRINT,
     OTHER,
     TTL,
     A,
@@ -131,7 +132,12 @@ async def test_a_missing_record_is_completed_anew(store: Store) -> None:
     assert await store.complete(record_id, asked) == Done(State.COMPLETED)
     record = (await found(store, record_id)).record
     assert (record.state, record.attempt, record.version, record.token) == (State.COMPLETED, 3, 8, A)
-    assert (record.fingerprint, record.rule, record.recipe, record.answer) == (b"f" * 32, "charges", "recipe-1", ANSWER)
+    assert (record.fingerprint, record.rule, record.recipe, record.answer) == (
+        FINGERPRINT,
+        "charges",
+        "recipe-1",
+        ANSWER,
+    )
 
 
 async def test_a_missing_record_is_marked_unknown_anew(store: Store) -> None:

@@ -24,6 +24,7 @@ from idemproxy.stores.base import (
 )
 from tests.stores.asking import (
     ANSWER,
+    FINGERPRINT,
     LONG,
     SHORT,
     TTL,
@@ -195,7 +196,7 @@ async def test_an_unknown_operation_is_taken_over(store: Store) -> None:
     assert await store.take_over(record_id, taking(seen)) == Claimed(2, seen.record.version + 1)
     now = await found(store, record_id)
     assert (now.record.state, now.record.token, now.record.reason) == (State.PROCESSING, B, Reason.NONE)
-    assert (now.record.may_have_run, now.record.fingerprint, now.record.rule) == (True, b"f" * 32, "charges")
+    assert (now.record.may_have_run, now.record.fingerprint, now.record.rule) == (True, FINGERPRINT, "charges")
     assert 0 < now.lease_left <= LONG
 
 

@@ -41,6 +41,12 @@ ARROWS: dict[str, frozenset[str]] = {
     ),
     "given": frozenset({"idempotency", "execution", "observe"}),
     "lease": frozenset({"idempotency", "stores", "clocks", "observe"}),
+    "shadows": frozenset({"idempotency", "stores", "execution", "identifying"}),
+    "overhearing": frozenset({"idempotency", "http1", "proxy", "clocks", "execution"}),
+    "observing": frozenset(
+        {"idempotency", "http1", "proxy", "clocks", "observe"}
+        | {"execution", "forwarding", "identifying", "overhearing", "shadows"}
+    ),
     "probing": frozenset({"idempotency", "http1", "proxy", "stores", "execution", "forwarding"}),
     "reauthorizing": frozenset({"idempotency", "http1", "proxy", "clocks", "execution", "forwarding"}),
     "owner": frozenset(
@@ -54,6 +60,7 @@ ARROWS: dict[str, frozenset[str]] = {
             "forwarding",
             "given",
             "identifying",
+            "observing",
             "owner",
             "ownership",
             "outcomes",
@@ -61,6 +68,23 @@ ARROWS: dict[str, frozenset[str]] = {
             "reauthorizing",
             "tee",
             "waiters",
+        }
+    ),
+    # what is asked before anything is served
+    "requests_given": frozenset({"idempotency", "http1"}),
+    "explaining": frozenset(
+        {
+            "idempotency",
+            "http1",
+            "proxy",
+            "stores",
+            "clocks",
+            "execution",
+            "given",
+            "identifying",
+            "records",
+            "requests_given",
+            "tokens",
         }
     ),
     # what stands on top
@@ -71,11 +95,17 @@ ARROWS: dict[str, frozenset[str]] = {
     "runtime": frozenset(
         {"idempotency", "http1", "proxy", "stores", "config", "observe", "clocks", "admin", "certificates"}
         | {"records", "startup"}
-        | {"execution", "forwarding", "gateway", "identifying", "jwks", "ownership", "outcomes", "probing"}
-        | {"reauthorizing", "tee", "tokens", "waiters"}
+        | {"execution", "forwarding", "gateway", "identifying", "jwks", "observing", "ownership", "outcomes", "probing"}
+        | {"reauthorizing", "shadows", "tee", "tokens", "waiters"}
     ),
+    "reporting": frozenset({"idempotency"}),
+    "advising": frozenset({"idempotency", "reporting"}),
+    "cli_report": frozenset({"reporting", "advising"}),
     "cli_records": frozenset({"idempotency", "stores", "config", "records"}),
-    "cli": frozenset({"idempotency", "config", "observe", "runtime", "cli_records", "demo"}),
+    "cli_explain": frozenset({"idempotency", "stores", "config", "explaining", "jwks", "requests_given", "tokens"}),
+    "cli": frozenset(
+        {"idempotency", "config", "observe", "runtime", "cli_explain", "cli_records", "cli_report", "demo"}
+    ),
     "demo": frozenset(),
     "__init__": frozenset(),
     "__main__": frozenset({"cli"}),
@@ -88,7 +118,7 @@ COMPUTING = frozenset({"msgspec", "jwt", "cryptography"})
 IMPURE = frozenset(
     {"asyncio", "time", "random", "secrets", "socket", "ssl", "select", "datetime", "os", "uuid", "threading"}
 )
-LOGGERS = frozenset({"gateway", "lease", "owner", "ownership", "runtime", "observe"})
+LOGGERS = frozenset({"gateway", "lease", "observing", "owner", "ownership", "runtime", "observe"})
 NAMELESS = frozenset({"utils", "util", "helpers", "helper", "common", "misc"})
 MOST_LINES = 450
 

@@ -144,6 +144,14 @@ def test_check_says_what_a_good_file_does(file: Path, capsys: pytest.CaptureFixt
     assert "hunter2" not in said
 
 
+def test_check_says_which_rules_only_observe(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(
+        "upstream: http://127.0.0.1:9\nroutes: [{name: a, match: {path: /a}, mode: observe}, {name: b, match: {path: /b}}]"
+    )
+    assert main(["check", str(file)]) == 0
+    assert "rules: a (only observes), b\n" in capsys.readouterr().out
+
+
 def test_check_says_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text("upstream: 9\nlisten: nowhere\nrutes: []\n")

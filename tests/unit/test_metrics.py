@@ -11,6 +11,8 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 
 from idemproxy.errors import RecordUnreadable, StoreAmbiguous, StoreError, StoreUnavailable
+from idemproxy.idempotency import observation
+from idemproxy.idempotency.observation import Judgement, Suspected, Would
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import Reason, State
 from idemproxy.idempotency.routes import RetryCause
@@ -80,6 +82,26 @@ def test_own_retries_count_by_their_cause(metrics: Metrics, cause: RetryCause) -
 def test_probes_count_by_their_result(metrics: Metrics, result: Probed) -> None:
     metrics.rule("charges").probed(result)
     assert counted(metrics) == {"idemproxy_probes_total": [{"rule": "charges", "result": result.value}]}
+
+
+@pytest.mark.parametrize(
+    ("would", "state"), [(each, state) for each, states in observation.STATES.items() for state in states]
+)
+def test_an_observed_request_counts_by_what_enforcing_would_have_done(
+    metrics: Metrics, would: Would, state: str
+) -> None:
+    metrics.observed("charges").judged(Judgement(would, state))
+    assert counted(metrics) == {
+        "idemproxy_observed_total": [{"rule": "charges", "decision": would.value, "state": state}]
+    }
+
+
+@pytest.mark.parametrize("kind", Suspected)
+def test_suspected_duplicates_count_by_kind(metrics: Metrics, kind: Suspected) -> None:
+    metrics.observed("charges").suspected(kind)
+    metrics.observed("charges").suspected(kind)
+    assert counted(metrics) == {"idemproxy_suspected_duplicates_total": [{"rule": "charges", "kind": kind.value}]}
+    assert read(metrics).value("idemproxy_suspected_duplicates_total", rule="charges", kind=kind.value) == 2
 
 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED, State.RELEASED])

@@ -89,7 +89,17 @@ def test_what_needs_none_is_not(text: str) -> None:
 
 def test_every_setting_either_needs_a_restart_or_is_known_to_need_none() -> None:
     """One that is new has to be thought about."""
-    taken_over = {"upstream", "upstream_timeouts", "drain_timeout", "docs_url", "hop", "pool", "upstream_tls", "rules"}
+    taken_over = {
+        "upstream",
+        "upstream_timeouts",
+        "drain_timeout",
+        "docs_url",
+        "hop",
+        "pool",
+        "upstream_tls",
+        "jwt",
+        "rules",
+    }
     fixed = {"listen", "admin", "store", "store_timeout", "namespace", "workers", "listen_tls"}
     assert set(Settings.__dataclass_fields__) - {"warnings"} == taken_over | fixed
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idemproxy.idempotency.matching import RouteTable
+from idemproxy.idempotency.matching import RouteTable, lacking
 from idemproxy.idempotency.messages import Fields
 from idemproxy.idempotency.routes import Match, Rule
 from tests.unit.idempotency.examples import calmly
@@ -288,6 +288,38 @@ def test_headers_must_all_be_there_with_their_values() -> None:
         ((b"X-Version", b"2, 3"), (b"X-Kind", b"Order")),
     ):
         assert met(routes, b"/a", fields=fields) == "rest"
+
+
+RULED = (
+    Match(UNSAFE, "/a/{b}", hosts=frozenset({b"one"})),
+    Match(frozenset({b"BREW"}), "/a/**"),
+    Match(frozenset(), "/a/c", headers=((b"x-kind", b"1"),)),
+    Match(UNSAFE, "/{any}/c"),
+)
+
+
+@calmly
+@given(
+    st.sampled_from([b"POST", b"post", b"BREW", b"GET"]),
+    st.sampled_from(
+        [b"/a/c", b"/A//c/", b"/a", b"/x/c", b"/x", b"http://two/a/c", b"/a/..;/c", b"*", b"/" + b"/." * 300]
+    ),
+    st.sampled_from([b"one", b"two:80", b""]),
+    st.sampled_from([(), ((b"X-Kind", b"1"),), ((b"x-kind", b"2"),)]),
+)
+def test_the_rule_is_the_first_that_nothing_is_lacking_for(
+    method: bytes, target: bytes, host: bytes, more: Fields
+) -> None:
+    rules = tuple(Rule(str(number), match) for number, match in enumerate(RULED))
+    fields = ((b"Host", host), *more)
+    found = [rule for rule in rules if not lacking(rule.match, method, target, fields)]
+    assert RouteTable(rules).find(method, target, fields) is (found[0] if found else None)
+
+
+def test_what_is_lacking_is_named() -> None:
+    everything = Match(UNSAFE, "/a", frozenset({b"one"}), ((b"x-kind", b"1"),))
+    assert lacking(everything, b"GET", b"/b", ((b"Host", b"two"),)) == ("path", "method", "host", "header:x-kind")
+    assert lacking(everything, b"PUT", b"/a", ((b"Host", b"one"), (b"X-Kind", b"1"))) == ()
 
 
 def test_without_rules_nothing_is_met() -> None:
