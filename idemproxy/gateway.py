@@ -171,7 +171,7 @@ class Gateway:
                 await self._protect(incoming, operation, age, began)
             case Unnamed():
                 self._metrics.passed_on(Passed.NO_KEY)
-                await self._forwarding.pass_on(incoming, Upgrade.NEVER, rule)
+                await self._forwarding.pass_on(incoming, Upgrade.NEVER, rule=rule)
             case Refuse():
                 self._decided(rule, asked, began)
                 await self._deliver(incoming, rule, asked)

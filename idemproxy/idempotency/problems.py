@@ -131,8 +131,8 @@ def render(
     shape: Shape = Shape.PROBLEM,
     further: tuple[str, ...] = (),
 ) -> Answer:
-    """The problem as an answer: `application/problem+json` (RFC 9457, section 3), with the members of `shape` too. `problem_status` and `shape` are the
-    rule's; `further` are header fields more, as `Name: value`."""
+    """The problem as an answer: `application/problem+json` (RFC 9457, section 3), with the members of `shape` too. `problem_status` and
+    `shape` are the rule's; `further` are header fields more, as `Name: value`."""
     kind = TABLE[problem.slug]
     retry = problem.retry or kind.retry
     base = f"{docs_url}#" if docs_url else DEFAULT_BASE
