@@ -134,7 +134,8 @@ class _Writing:
     # --------------------------------------------------------------------------------------------------------------------- key
 
     def _add_key(self, operation: Operation, rule: Rule) -> None:
-        needed = rule.key.required and not rule.key.natural and not rule.match.headers
+        instead = rule.key.natural or rule.key.marker is not None
+        needed = rule.key.required and not instead and not rule.match.headers
         for parameter in self._description.parameters(operation):
             name = (parameter.text("name") or "").lower().encode()
             if parameter.text("in") == "header" and name in rule.key.headers:

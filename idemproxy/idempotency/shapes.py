@@ -91,7 +91,7 @@ def _own(shape: Shape, words: Words) -> Shaped:
     """What the shape has beside a problem's members, or in the place of one."""
     match shape:
         case Shape.PROBLEM:
-            return Shaped({})
+            return Shaped(_error(words))
         case Shape.STRIPE:
             return Shaped(_stripe(words))
         case Shape.OPENAI:
@@ -116,7 +116,7 @@ def _own(shape: Shape, words: Words) -> Shaped:
             return Shaped({"__type": name, "message": words.detail}, (f"x-amzn-ErrorType: {name}",))
         case Shape.SLACK:
             # Slack reads no body: a field tells it not to deliver again (docs.slack.dev, Events API, "Error handling").
-            return Shaped({}, ("X-Slack-No-Retry: 1",) if words.hopeless else ())
+            return Shaped(_error(words), ("X-Slack-No-Retry: 1",) if words.hopeless else ())
         case other:
             assert_never(other)
 
@@ -133,12 +133,20 @@ def _problem(words: Words) -> Body:
     return body if words.retry_after is None else {**body, "retry_after": words.retry_after}
 
 
-def _stripe(words: Words) -> Body:
-    """docs.stripe.com/api/errors. stripe-node takes an answer for a success that has no `error`, whatever its status."""
+def _error(words: Words) -> Body:
+    """A member for clients that look for nothing else: stripe-node takes an answer without it for a success, whatever its status, and its
+    application a charge for made that was refused."""
     kinds = {About.KEY: "idempotency_error", About.OUTCOME: "api_error", About.SERVICE: "api_error"}
     kind = kinds.get(words.about, "invalid_request_error")
     code = "idempotency_key_in_use" if words.slug == "key-in-flight" else words.code
-    return {"error": {"type": kind, "code": code, "message": words.detail, **words.advice}}
+    return {"error": {"type": kind, "code": code, "message": words.detail}}
+
+
+def _stripe(words: Words) -> Body:
+    """docs.stripe.com/api/errors."""
+    error = _error(words)["error"]
+    assert isinstance(error, dict)
+    return {"error": {**error, **words.advice}}
 
 
 def _openai(words: Words) -> Body:

@@ -3,16 +3,20 @@ is told by its type and where it was raised; its message only where the product 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, Final, TextIO
 
+import msgspec
 import structlog
 
 from idemproxy.errors import IdemproxyError
@@ -83,15 +87,31 @@ class Lines:
 
 def _renderer(stream: TextIO, environ: Mapping[str, str]) -> structlog.typing.Processor:
     if not stream.isatty():
-        return structlog.processors.JSONRenderer()
+        return structlog.processors.JSONRenderer(_json)
     return structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in environ and environ.get("TERM") != "dumb")
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=repr)
+
+
+def _json(event: dict[str, Any], **_: object) -> str:
+    """A line; nothing that is said may be the reason that it is not written."""
+    try:
+        return _encoder.encode(event).decode()
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
+        return json.dumps(event, default=repr, separators=(",", ":"))
+
+
+@lru_cache(maxsize=2)
+def _second(since_1970: int) -> str:
+    return datetime.fromtimestamp(since_1970, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def _head(_: object, level: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """What every line begins with."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    milliseconds = time.time_ns() // 1_000_000
     return {
-        "timestamp": now,
+        "timestamp": f"{_second(milliseconds // 1_000)}.{milliseconds % 1_000:03d}Z",
         "level": "error" if level == "exception" else level,
         "event": event.pop("event", ""),
         **event,

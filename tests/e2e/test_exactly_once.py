@@ -65,5 +65,5 @@ def test_each_operation_takes_effect_once(tmp_path: Path, store: str, redis_url:
         (left,) = orders.execute("SELECT amount FROM stock WHERE item = 'apple'").fetchone()
     orders.close()
     assert left == -OPERATIONS
-    executed = process.output().count('"decision": "executed"')
+    executed = process.output().count('"decision":"executed"')
     assert executed > OPERATIONS, "no attempt was ever repeated: the test shows nothing"

@@ -97,7 +97,7 @@ class Client:
 
 def drains(process: Process, count: int) -> bool | None:
     """For wait_for: so many processes said that they drain."""
-    return True if process.output().count('"event": "draining"') == count else None
+    return True if process.output().count('"event":"draining"') == count else None
 
 
 def metric(admin: int, name: str) -> float:

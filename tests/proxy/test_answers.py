@@ -122,20 +122,20 @@ async def test_a_keyless_request_is_answered_in_its_rules_shape(tmp_path: Path) 
 
 
 async def test_the_stripe_library_raises_its_own_exception(tmp_path: Path) -> None:
-    """One request each: the library is told that a retry cannot help. Without the shape it takes the answer for a broken one."""
-    for rules, raised in ((STRIPE, stripe.IdempotencyError), (STRIPE.replace("stripe", "problem", 1), stripe.APIError)):
-        folder = tmp_path / raised.__name__
+    """One request each: the library is told that a retry cannot help. It reads a plain problem too."""
+    for shape in ("stripe", "problem"):
+        folder = tmp_path / shape
         folder.mkdir()
-        async with serving(sqlite(folder), rules=rules) as product:
+        async with serving(sqlite(folder), rules=STRIPE.replace("stripe", shape)) as product:
             client = stripe.StripeClient(
                 "sk_test_1", base_addresses={"api": f"http://127.0.0.1:{product.port}"}, max_network_retries=2
             )
             await asyncio.to_thread(pay, client, 5)
             with pytest.raises(stripe.StripeError) as caught:
                 await asyncio.to_thread(pay, client, 6)
-            assert type(caught.value) is raised
+            assert type(caught.value) is stripe.IdempotencyError
             assert caught.value.http_status == 400
-            assert ("Invalid response object" in str(caught.value)) is (raised is stripe.APIError)
+            assert "another request" in str(caught.value)
             assert len(product.api.requests) == 1
 
 

@@ -48,6 +48,15 @@ def test_a_line_is_json_with_its_time_level_and_event_first() -> None:
     assert written.utcoffset() == timedelta(0)
 
 
+def test_what_json_cannot_say_is_written_all_the_same() -> None:
+    stream = io.StringIO()
+    logs.set_up(stream, {})
+    structlog.get_logger().info("odd", lone="\ud800", many=1 << 70, kind=timedelta, bits=b"\xff")
+    (line,) = lines(stream)
+    assert line["event"] == "odd"
+    assert "timedelta" in str(line["kind"])
+
+
 def test_a_terminal_gets_text() -> None:
     stream = Terminal()
     logs.set_up(stream, {"NO_COLOR": "1"})

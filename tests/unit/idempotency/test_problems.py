@@ -95,9 +95,10 @@ def test_a_problem_byte_for_byte() -> None:
         b"Retry-After: 2\r\n"
         b'Link: <https://api.example.com/docs>; rel="describedby"\r\n'
         b"Cache-Control: no-store\r\n"
-        b"Content-Length: 166\r\n",
+        b"Content-Length: 260\r\n",
         b'{"type": "https://api.example.com/docs#key-in-flight", "title": "Operation still in flight", "status": 409, '
-        b'"detail": "Wait.", "retry": "same_key", "retry_after": 2}\n',
+        b'"detail": "Wait.", "retry": "same_key", "retry_after": 2, '
+        b'"error": {"type": "idempotency_error", "code": "idempotency_key_in_use", "message": "Wait."}}\n',
     )
 
 

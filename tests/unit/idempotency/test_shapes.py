@@ -58,7 +58,16 @@ def test_a_shape_is_a_problem_document_too(shape: Shape, slug: Slug) -> None:
     assert "Content-Type: application/problem+json" in lines(render(Problem(slug, "x"), shape=shape))
     plain, other = shaped(Shape.PROBLEM, slug), shaped(shape, slug)
     of_svix = {"detail": other["detail"]} if shape is Shape.SVIX and slug is Slug.KEY_REUSED else {}
+    del plain["error"]
     assert {**plain, **of_svix} == {name: other[name] for name in plain}
+
+
+@pytest.mark.parametrize("slug", Slug)
+def test_a_plain_problem_has_an_error_for_clients_that_look_for_nothing_else(slug: Slug) -> None:
+    error = shaped(Shape.PROBLEM, slug)["error"]
+    assert isinstance(error, dict)
+    assert set(error) == {"type", "code", "message"}
+    assert error["message"] == "What happened."
 
 
 @pytest.mark.parametrize(
