@@ -135,7 +135,7 @@ async def test_the_stripe_library_raises_its_own_exception(tmp_path: Path) -> No
                 await asyncio.to_thread(pay, client, 6)
             assert type(caught.value) is stripe.IdempotencyError
             assert caught.value.http_status == 400
-            assert "another request" in str(caught.value)
+            assert "a different request" in str(caught.value)
             assert len(product.api.requests) == 1
 
 
