@@ -13,7 +13,7 @@ help:
 	@echo "make differential  2,350 exchanges sent directly, through nginx and through idemproxy"
 	@echo "make streams  the long run of streams: 10 GiB each way, 1,000 event streams"
 	@echo "make simulate N=100000  many schedules of the deterministic simulation"
-	@echo "make bench    what a request costs, next to nginx (needs wrk)"
+	@echo "make bench    what a request costs, next to nginx with Lua and Redis"
 	@echo "make sdks     what client libraries and Chromium do on each problem: the tables of docs/clients.md (needs Node, npm, Chromium)"
 	@echo "make setup    make .venv, with idemproxy and all that its tests need"
 	@echo "make lint     ruff, the format, mypy --strict"
@@ -39,7 +39,8 @@ sdks: $(SET_UP)
 	$(PYTHON_IN_VENV) -m tests.sdks
 
 bench: $(SET_UP)
-	$(PYTHON_IN_VENV) -m tests.bench.throughput
+	@.ci/set-up peers
+	$(PYTHON_IN_VENV) -m tests.bench
 
 differential: $(SET_UP)
 	@.ci/set-up programs

@@ -1,5 +1,6 @@
--- wrk's script: what it sends, and what came back. Arguments: `get` (no body), `new` (POST, a key of its own for each request) or `same` (POST, one
--- key for all), the key or its beginning, the status and the body of a good answer, and how many times a good answer says Idempotent-Replayed.
+-- wrk's script: what it sends, and what came back. Arguments: the method, the path, the body ("" is none), `each` (a key of its own for each
+-- request) or `one` (one key for all), the key or its beginning, the status of a good answer, its body ("" is any), and how many times a
+-- good answer says Idempotent-Replayed.
 
 local threads = {}
 
@@ -9,27 +10,27 @@ function setup(thread)
 end
 
 function init(args)
-   local each, key = args[1] == "new", args[2]
-   local status, body, marks = tonumber(args[3]), args[4], tonumber(args[5])
-   local head = "POST /v1/charges HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer sk_test_1\r\n"
-      .. "Content-Type: application/json\r\nIdempotency-Key: "
-   local rest = "\r\nContent-Length: 14\r\n\r\n{\"amount\":500}"
-   local one = head .. key .. rest
-   if args[1] == "get" then
-      one = "GET /v1/charges HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer sk_test_1\r\n\r\n"
+   local method, path, sent, each, key = args[1], args[2], args[3], args[4] == "each", args[5]
+   local status, body, marks = tonumber(args[6]), args[7], tonumber(args[8])
+   local head = method .. " " .. path .. " HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer sk_test_1\r\n"
+   local rest = "\r\n"
+   if sent ~= "" then
+      head = head .. "Content-Type: application/json\r\nIdempotency-Key: "
+      rest = "\r\nContent-Length: " .. #sent .. "\r\n\r\n" .. sent
    end
-   local sent = 0
+   local one = head .. (sent ~= "" and key or "") .. rest
+   local asked = 0
    good, bad = 0, 0
 
    function request()
-      if not each then return one end
-      sent = sent + 1
-      return head .. key .. "-" .. number .. "-" .. sent .. rest
+      if not each or sent == "" then return one end
+      asked = asked + 1
+      return head .. key .. "-" .. number .. "-" .. asked .. rest
    end
 
    function response(came, headers, content)
       local replayed = headers["Idempotent-Replayed"] == "true" and 1 or 0
-      if came == status and content == body and replayed == marks then
+      if came == status and (body == "" or content == body) and replayed == marks then
          good = good + 1
       else
          bad = bad + 1
