@@ -10,6 +10,7 @@ from idemproxy.config.faults import Faults, nearest
 from idemproxy.config.kinds import Listing, Words, WrongError, duration
 from idemproxy.config.table import Either, Field, Found, Table
 from idemproxy.idempotency.content import parse_pointer
+from idemproxy.idempotency.patterns import Pattern
 from idemproxy.idempotency.routes import (
     BodyRecipe,
     CertificateScope,
@@ -143,7 +144,7 @@ SCOPE_PART: Final = Either(
             regex_field("pattern", "Its first group counts."),
         ),
     ),
-    lambda found: HeaderScope(found.need("header", bytes), found.need("pattern", re.Pattern)),
+    lambda found: HeaderScope(found.need("header", bytes), found.need("pattern", Pattern)),
 )
 
 

@@ -41,6 +41,7 @@ from idemproxy.config.table import Either, Field, Table
 from idemproxy.config.tokens import JWT
 from idemproxy.config.verify import VERIFY
 from idemproxy.config.workers import Workers
+from idemproxy.idempotency.patterns import OwnPattern, Pattern
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.routes import Birth, BodyRecipe, Guarantee, InFlight, Mode, OnStoreFailure
 from idemproxy.idempotency.shapes import Shape
@@ -52,14 +53,15 @@ class KeyForm:
     bears the time that it was made at."""
 
     name: str
-    pattern: re.Pattern[bytes] | None = None
+    pattern: Pattern | OwnPattern | None = None
     length: int = 0
     birth: Birth | None = None
 
 
-def _uuid(version: str, variant: str) -> re.Pattern[bytes]:
+def _uuid(version: str, variant: str) -> OwnPattern:
     hexes = "[0-9a-fA-F]"
-    return re.compile(f"{hexes}{{8}}-{hexes}{{4}}-{version}{hexes}{{3}}-{variant}{hexes}{{3}}-{hexes}{{12}}".encode())
+    form = f"{hexes}{{8}}-{hexes}{{4}}-{version}{hexes}{{3}}-{variant}{hexes}{{3}}-{hexes}{{12}}"
+    return OwnPattern(re.compile(form.encode()))
 
 
 _FORMS = {
@@ -67,14 +69,14 @@ _FORMS = {
     "uuid": KeyForm("uuid", _uuid("[0-9a-fA-F]", "[0-9a-fA-F]"), 36),
     "uuid4": KeyForm("uuid4", _uuid("4", "[89abAB]"), 36),
     "uuid7": KeyForm("uuid7", _uuid("7", "[89abAB]"), 36, Birth.UUID7),
-    "ulid": KeyForm("ulid", re.compile(b"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}"), 26, Birth.ULID),
+    "ulid": KeyForm("ulid", OwnPattern(re.compile(b"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}")), 26, Birth.ULID),
 }
 
 
 FORMAT = Either(
     choice(_FORMS),
     Table("format", (regex_field("regex", "What a whole key matches."),)),
-    lambda found: KeyForm("regex", found.need("regex", re.Pattern)),
+    lambda found: KeyForm("regex", found.need("regex", Pattern)),
 )
 
 MATCH = Table(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from idemproxy.config.kinds import WrongError
 from idemproxy.config.later import NOT_YET, VALUES
 from idemproxy.config.settings import Address, TcpAddress, UnixAddress, UpstreamSettings
+from idemproxy.idempotency.patterns import BadPattern, Pattern
 from idemproxy.idempotency.template import BadTemplate, Template, parse_template
 
 HOP_BY_HOP = frozenset(
@@ -32,7 +33,7 @@ ON_UNKNOWN = "write block, retry or {probe: {url: PATH}}"
 PROBE = "write a path of the upstream, such as /v1/charges/by-key/{header:Idempotency-Key}"
 RETRY_ON = "write unreachable, unknown, a status from 400 to 599 or a class such as 5xx"
 STATUS = "write a status from 200 to 599 or a class such as 4xx"
-REGEX = "write a regular expression as Python has them, in ASCII"
+REGEX = "write a regular expression as RE2 has them (no look-around, no back references), in ASCII"
 SCOPE = 'write "header:NAME", "cookie:NAME", "path:NAME", client_cert, "jwt:CLAIM", "literal:TEXT" or {header: NAME, pattern: REGEX}'
 
 Parse = Callable[[str], bytes]
@@ -298,17 +299,17 @@ def statuses(text: str) -> frozenset[int]:
     raise WrongError("", STATUS)
 
 
-def regex(text: str) -> re.Pattern[bytes]:
+def regex(text: str) -> Pattern:
     """A pattern over bytes: header values have no encoding."""
     if not text.isascii():
         raise WrongError("with characters outside ASCII", REGEX)
     try:
-        return re.compile(text.encode())
-    except (re.error, OverflowError, RecursionError) as error:
+        return Pattern(text.encode())
+    except BadPattern as error:
         raise WrongError("not a regular expression", REGEX, str(error)) from None
 
 
-def grouped(text: str) -> re.Pattern[bytes]:
+def grouped(text: str) -> Pattern:
     """A pattern whose first group is what counts."""
     pattern = regex(text)
     if pattern.groups < 1:

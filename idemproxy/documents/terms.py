@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final, assert_never
 
 from idemproxy.documents.answers import possible
+from idemproxy.idempotency.patterns import Pattern
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown
 from idemproxy.idempotency.routes import (
@@ -94,8 +95,8 @@ def key_terms(rule: Rule) -> list[str]:
     said = []
     if rule.key.headers:
         names = _either(code(header_name(name)) for name in rule.key.headers)
-        if rule.key.pattern is not None and rule.key.form == "regex":
-            form = f"a text that matches {code(rule.key.pattern.pattern.decode('ascii'))} as a whole"
+        if isinstance(rule.key.pattern, Pattern):
+            form = f"a text that matches {code(rule.key.pattern.text.decode('ascii'))} as a whole"
         else:
             form = _FORMS[rule.key.form]
         said.append(f"The key goes into the header {names}: {form}, of at most {rule.key.max_length} bytes.")

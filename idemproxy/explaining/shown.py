@@ -105,7 +105,7 @@ def scope_shown(named: Named) -> list[tuple[str, str | None]]:
 def _scope_name(part: ScopePart) -> str:
     match part:
         case HeaderScope(name, pattern):
-            return f"header:{name.decode()}" + ("" if pattern is None else f" by {pattern.pattern.decode()}")
+            return f"header:{name.decode()}" + ("" if pattern is None else f" by {pattern.text.decode()}")
         case CookieScope(name):
             return f"cookie:{name.decode()}"
         case PathScope(name):

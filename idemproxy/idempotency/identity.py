@@ -81,7 +81,7 @@ def read_key(rule: Rule, fields: Fields) -> Key | NoKey | BadKey:
         return BadKey("The idempotency key is empty. Nothing was executed.")
     if len(key) > rule.key.max_length:
         return BadKey(f"The idempotency key is longer than {rule.key.max_length} bytes. Nothing was executed.")
-    if rule.key.pattern is not None and rule.key.pattern.fullmatch(key) is None:
+    if rule.key.pattern is not None and not rule.key.pattern.whole(key):
         return BadKey(f"The idempotency key is not of the format {rule.key.form}. Nothing was executed.")
     return Key(key)
 
@@ -142,10 +142,8 @@ def _scope_value(
             found = values(fields, name)
             if not found:
                 return None
-            if pattern is not None and len(found) == 1 and (matched := pattern.search(found[0])) is not None:
-                group: bytes | None = matched[1] if pattern.groups else matched[0]
-                if group is not None:
-                    return framed(b"group", group)
+            if pattern is not None and len(found) == 1 and (group := pattern.found(found[0])) is not None:
+                return framed(b"group", group)
             return framed(b"whole", *found)
         case CookieScope(name):
             found = cookies(name, fields)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
 from idemproxy.idempotency.cors import Cors
+from idemproxy.idempotency.patterns import OwnPattern, Pattern
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown
 from idemproxy.idempotency.shapes import Shape
@@ -100,7 +100,7 @@ class KeySource:
     headers: tuple[bytes, ...] = (b"idempotency-key",)
     required: bool = False
     form: str = "any"
-    pattern: re.Pattern[bytes] | None = None
+    pattern: Pattern | OwnPattern | None = None
     max_length: int = 255
     natural: tuple[Template, ...] = ()
     age: KeyAge | None = None
@@ -113,7 +113,7 @@ class HeaderScope:
     """A header field's value, or the first group of `pattern` in it; the whole value where the pattern does not match."""
 
     name: bytes
-    pattern: re.Pattern[bytes] | None = None
+    pattern: Pattern | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ ARROWS: dict[str, frozenset[str]] = {
 """A module or package of ours, and what of ours it may import beside itself."""
 
 PURE = ("idempotency", "http1")
-COMPUTING = frozenset({"msgspec", "jwt", "cryptography"})
+COMPUTING = frozenset({"re2", "msgspec", "jwt", "cryptography"})
 """Packages that only compute, which the pure parts may use."""
 IMPURE = frozenset(
     {"asyncio", "time", "random", "secrets", "socket", "ssl", "select", "datetime", "os", "uuid", "threading"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from idemproxy.idempotency.framing import framed
 from idemproxy.idempotency.identity import BadKey, Key, NoKey, read_key, record_id, scope_values, short_id
 from idemproxy.idempotency.messages import Fields
+from idemproxy.idempotency.patterns import Pattern
 from idemproxy.idempotency.routes import HeaderScope, KeySource, LiteralScope, Match, Rule, ScopePart
 from tests.unit.idempotency.examples import calmly
 
@@ -156,7 +157,7 @@ def test_the_longest_key_counts_what_is_in_the_quotes() -> None:
 
 
 def test_a_format_is_of_the_whole_key() -> None:
-    rule = replace(RULE, key=KeySource(form="ulid", pattern=re.compile(b"[0-9A-Z]{3}")))
+    rule = replace(RULE, key=KeySource(form="ulid", pattern=Pattern(b"[0-9A-Z]{3}")))
     assert read(b"A1B", rule=rule) == Key(b"A1B")
     assert read(b'"A1B"', rule=rule) == Key(b"A1B")
     for value in (b"A1Bx", b"xA1B", b"A1", b"a1b", b'"A1B\\\\"'):
@@ -201,7 +202,7 @@ def scope(*parts: ScopePart, fields: Fields) -> tuple[bytes | None, ...]:
 
 
 AUTH = HeaderScope(b"authorization")
-USER = HeaderScope(b"authorization", re.compile(rb"user=([a-z]+)?"))
+USER = HeaderScope(b"authorization", Pattern(rb"user=([a-z]+)?"))
 
 
 def auth(*sent: bytes) -> Fields:
