@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -169,6 +170,9 @@ async def _serve(settings: Settings, reread: Reread | None, cells: Cells, bound:
         service = Service(settings, store, metrics, bound)
         opened.push_async_callback(service.close)
         await service.start()
+        # What is here by now stays: the collector need not look at it again and again while requests come.
+        gc.collect()
+        gc.freeze()
         role.serving(service)
         reloading = asyncio.create_task(_keep_reloading(service, reread, role))
         try:
