@@ -97,9 +97,13 @@ _MAY_HAVE_RUN = 1
 _KEPT = 2
 
 
+MOST_MARKS = 252
+"""Bytes of a fingerprint's marks that a record keeps: of 63 parts."""
+
+
 def beside(fingerprint: bytes, credential: str) -> bytes:
-    """What follows a recipe: the marks of a fingerprint, and a credential."""
-    marks = fingerprint[FINGERPRINT_BYTES:]
+    """What follows a recipe: the marks of a fingerprint, as many as their number's byte can tell, and a credential."""
+    marks = fingerprint[FINGERPRINT_BYTES : FINGERPRINT_BYTES + MOST_MARKS]
     return b"\0%c%b%b" % (len(marks), marks, credential.encode()) if marks or credential else b""
 
 

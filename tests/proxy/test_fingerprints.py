@@ -160,3 +160,16 @@ async def test_the_log_says_what_differs_from_an_operation_that_still_runs(store
         answer.set()
         assert (await first).status == 201
     assert [line["differs"] for line in lines if line["event"] == "decision"] == [["body"]]
+
+
+async def test_a_fingerprint_of_very_many_headers(store_url: str) -> None:
+    """What differs is told of the first parts only; the answer is right for all."""
+    names = ", ".join(f"X-Part-{number}" for number in range(90))
+    rule = f"""
+  - name: charges
+    match: {{path: /v1/charges}}
+    fingerprint: {{headers: [{names}]}}
+"""
+    async with serving(store_url, rules=rule) as product:
+        first, other = post("k", more="X-Part-89: a\r\n"), post("k", more="X-Part-89: b\r\n")
+        assert [(await product.ask(each)).status for each in (first, first, other)] == [201, 201, 422]

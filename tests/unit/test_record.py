@@ -14,6 +14,7 @@ from idemproxy.idempotency.record import (
     FINGERPRINT_AT,
     HEAD_BYTES,
     MAGIC,
+    MOST_MARKS,
     RULE_BYTES_AT,
     TOKEN_AT,
     OnUnknown,
@@ -31,7 +32,7 @@ ANSWERS = st.builds(Answer, STATUSES, st.binary(max_size=300), st.binary(max_siz
 RECORDS = st.builds(
     Record,
     state=st.sampled_from(State),
-    fingerprint=st.binary(min_size=32, max_size=60),
+    fingerprint=st.binary(min_size=32, max_size=32 + MOST_MARKS),
     recipe=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40),
     rule=st.text(max_size=40),
     token=st.binary(min_size=16, max_size=16),
@@ -144,3 +145,8 @@ def test_a_tombstone_is_not_an_empty_answer() -> None:
     buried = replace(EXAMPLE, answer=Tombstone(204))
     assert decode(encode(empty)).answer == Answer(204, b"", b"")
     assert decode(encode(buried)).answer == Tombstone(204)
+
+
+def test_a_fingerprint_of_very_many_parts_keeps_the_marks_of_the_first() -> None:
+    many = replace(EXAMPLE, fingerprint=bytes(32) + bytes(range(256)) * 2, credential="c" * 32)
+    assert decode(encode(many)) == replace(many, fingerprint=many.fingerprint[: 32 + MOST_MARKS])
