@@ -239,7 +239,7 @@ def _key(found: Found) -> KeySource:
     by = found.get("first_sent", bytes) or form.birth
     marker = retry_marker(found)
     return KeySource(
-        headers=() if (natural or marker) and found.written("header") is None else found.need("header", tuple),
+        headers=() if natural and found.written("header") is None else found.need("header", tuple),
         required=found.need("required", bool),
         form=form.name,
         pattern=form.pattern,

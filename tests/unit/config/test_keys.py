@@ -48,9 +48,10 @@ def test_ages() -> None:
 
 def test_retry_markers() -> None:
     alone = rule("key: {retry_marker: {header: X-Retry-Count}}").key
-    assert (alone.headers, alone.marker) == ((), RetryMarker(b"x-retry-count", 600_000))
+    assert (alone.headers, alone.marker) == ((b"idempotency-key",), RetryMarker(b"x-retry-count", 600_000))
     both = rule("key: {header: K, retry_marker: {header: X-Retry-Count, window: 30m}}").key
     assert (both.headers, both.marker) == ((b"k",), RetryMarker(b"x-retry-count", 1_800_000))
+    assert rule("key: {from: '{json:/a}', retry_marker: {header: X-Retry-Count}}").key.headers == ()
     assert rule("key: {required: true}").key.marker is None
 
 
