@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from tests.e2e.processes import LISTENING, Process, proxy, running, wait_for
 from tests.ports import free_port
 
 
-def config(folder: Path, port: int, upstream: Upstream, mode: str) -> str:
+def config(folder: Path, port: int, upstream: Upstream, mode: str, admin: int) -> str:
     return f"""
 listen: 127.0.0.1:{port}
+admin: 127.0.0.1:{admin}
 upstream: http://127.0.0.1:{upstream.port}
 store: sqlite:{folder / "store.db"}
 store_timeout: 20s
@@ -39,6 +42,19 @@ def wait_for_lines(process: Process, event: str, count: int) -> None:
     wait_for(f"{count} lines of {event}", lambda: True if len(lines(process, event)) >= count else None)
 
 
+def claims(admin: int) -> int:
+    """How many times the workers have heard what became of a claim."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=60) as answer:
+        text = answer.read().decode()
+    found = re.search(r'^idemproxy_store_seconds_count\{command="claim"\} ([0-9.]+)$', text, re.MULTILINE)
+    assert found is not None, text
+    return int(float(found[1]))
+
+
+def wait_for_claims(admin: int, count: int) -> None:
+    wait_for(f"{count} claims", lambda: True if claims(admin) >= count else None)
+
+
 def idemproxy(*arguments: str) -> str:
     done = subprocess.run([sys.executable, "-m", "idemproxy", *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -46,8 +62,8 @@ def idemproxy(*arguments: str) -> str:
 
 
 def test_a_rule_observes_its_log_is_reported_and_then_it_is_enforced(upstream: Upstream, tmp_path: Path) -> None:
-    port = free_port()
-    with running(proxy(tmp_path, config(tmp_path, port, upstream, "observe")), LISTENING) as process:
+    port, admin = free_port(), free_port()
+    with running(proxy(tmp_path, config(tmp_path, port, upstream, "observe", admin)), LISTENING) as process:
         for number in (1, 2, 3):
             # each on a connection of its own, so by whichever worker gets it
             assert request(port, key="secret-key-1")[2] == b'{"number": %d}' % number
@@ -59,9 +75,12 @@ def test_a_rule_observes_its_log_is_reported_and_then_it_is_enforced(upstream: U
         while upstream.arrived.acquire(blocking=False):
             pass
         asking = [threading.Thread(target=request, args=(port,), kwargs={"key": "k2"}) for _ in range(2)]
-        for each in asking:
+        wait_for_lines(process, "observed", 10)
+        before = claims(admin)
+        for number, each in enumerate(asking, 1):
             each.start()
             assert upstream.arrived.acquire(timeout=60)
+            wait_for_claims(admin, before + number)
         upstream.let_go()
         for each in asking:
             each.join()
@@ -77,7 +96,7 @@ def test_a_rule_observes_its_log_is_reported_and_then_it_is_enforced(upstream: U
         )
         assert json.loads(shown)["answer"] == {"status": 201, "kept": True, "headers": [], "body_bytes": 0, "body": ""}
 
-        (tmp_path / "proxy.yaml").write_text(config(tmp_path, port, upstream, "enforce"))
+        (tmp_path / "proxy.yaml").write_text(config(tmp_path, port, upstream, "enforce", admin))
         process.signal(signal.SIGHUP)
         wait_for_lines(process, "configuration reloaded", 2)
         answers = [request(port, key="secret-key-1") for _ in range(2)]
@@ -105,7 +124,7 @@ def test_a_rule_observes_its_log_is_reported_and_then_it_is_enforced(upstream: U
 def test_what_streams_while_the_proxy_drains_is_told_too(upstream: Upstream, tmp_path: Path) -> None:
     port = free_port()
     upstream.hold()
-    with running(proxy(tmp_path, config(tmp_path, port, upstream, "observe")), LISTENING) as process:
+    with running(proxy(tmp_path, config(tmp_path, port, upstream, "observe", free_port())), LISTENING) as process:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("POST", "/v1/charges", b"{}", {"Idempotency-Key": "k1"})
         assert upstream.arrived.acquire(timeout=60)
