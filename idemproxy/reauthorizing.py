@@ -23,6 +23,8 @@ LONGEST: Final = 10.0
 """Seconds for an answer's head; less where the upstream's own time limit is less."""
 MOST: Final = 10_000
 """Questions whose yes is remembered."""
+AT_ONCE: Final = 256
+"""Questions that are asked at once: a client that shows another credential each time must not take the upstream's connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Reauthorizer:
         if since is not None and self._clock() - since < by.cache / 1_000:
             return Allowed()
         task = self._asking.get(name)
+        if task is None and len(self._asking) >= AT_ONCE:
+            return Unanswered()
         if task is None:
             task = self._asking[name] = asyncio.ensure_future(self._ask(name, head))
             task.add_done_callback(lambda _: self._asking.pop(name, None))

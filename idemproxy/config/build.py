@@ -12,6 +12,7 @@ from idemproxy.config.checks import (
     merge_statuses,
     warn_rule,
     warn_shadowed,
+    warn_weak,
 )
 from idemproxy.config.cors import cors
 from idemproxy.config.faults import Faults, shown
@@ -33,7 +34,7 @@ from idemproxy.config.settings import (
 from idemproxy.config.table import Found, Item
 from idemproxy.config.tokens import jwt_settings, warn_jwt
 from idemproxy.config.tree import Branch
-from idemproxy.config.verify import verification, warn_verify
+from idemproxy.config.verify import verification, warn_unverified, warn_verify
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown
 from idemproxy.idempotency.routes import (
@@ -192,7 +193,14 @@ def _warnings(rule: Rule, found: Found, response: int) -> list[str]:
     """What is surprising about a rule, without what its preset chose on purpose."""
     alone = preset_alone(found)
     known = [] if alone is None else _warn(_rule(alone, response), alone)
-    return [each for each in _warn(rule, found) if each not in known]
+    said = [each for each in _warn(rule, found) if each not in known]
+    marker = rule.key.marker
+    if marker is not None and not 0 < response < marker.window:
+        said.append(
+            f"rule {shown(rule.name)}: key.retry_marker.window is not longer than upstream_timeouts.response: the retry of a request that "
+            "takes so long is a new operation"
+        )
+    return [*said, *warn_weak(rule), *(f"rule {shown(rule.name)}: {each}" for each in warn_unverified(found))]
 
 
 def _warn(rule: Rule, found: Found) -> list[str]:

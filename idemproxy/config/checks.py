@@ -219,12 +219,24 @@ def warn_rule(rule: Rule, released: frozenset[int]) -> list[str]:
             )
     if rule.wait_timeout > PATIENT:
         said.append("wait_timeout is longer than a minute: most clients give up before, and their places stay taken")
-    if rule.reauthorize is None and any(isinstance(part, HeaderScope) and part.pattern for part in rule.scope):
-        said.append(
-            "a scope's pattern is matched against what nobody has verified, and a replay skips the upstream's own check: write "
-            "reauthorize, or jwt:CLAIM where it is a token"
-        )
     said += warn_keys(rule)
+    return [f"rule {shown(rule.name)}: {each}" for each in said]
+
+
+def warn_weak(rule: Rule) -> list[str]:
+    """Where somebody may get another's answer: told also where a preset chose it."""
+    if rule.reauthorize is not None or not any(isinstance(part, HeaderScope) and part.pattern for part in rule.scope):
+        return []
+    said = []
+    said.append(
+        "a scope's pattern is matched against what nobody has verified, and a replay skips the upstream's own check: write "
+        "reauthorize, or jwt:CLAIM where it is a token"
+    )
+    if rule.key.natural:
+        said.append(
+            "a scope's pattern with a natural key is weak: whoever can guess the request's content and write that header gets the "
+            "recorded answer; write reauthorize"
+        )
     return [f"rule {shown(rule.name)}: {each}" for each in said]
 
 

@@ -79,7 +79,7 @@ MARKER: Final = Field(
         (
             Field("header", header_name(values.key_header), "The header that numbers attempts from 0."),
             Field(
-                "window", duration("1s", "24h", "10m"), "How long after its beginning an operation has retries.", "10m"
+                "window", duration("1s", "24h", "30m"), "How long after its beginning an operation has retries.", "30m"
             ),
         ),
     ),
@@ -190,6 +190,12 @@ def natural_headers(rule: Found) -> list[bytes]:
 def check_keys(rule: Found, top: Found, faults: Faults) -> None:
     """Parts of a path that the rule's path has not, and ignored parts of a body that is not read so."""
     marker = rule.inner("key").inner("retry_marker")
+    compared = rule.inner("fingerprint").written("body")
+    if "header" in marker.items and compared and compared.place and compared.value is BodyRecipe.NONE:
+        right = "a retry would get the answer of another request: compare the body, or leave key.retry_marker out"
+        faults.add(
+            compared.place, compared.path, "is none, and key.retry_marker knows an operation by its request", right
+        )
     window = marker.written("window")
     if window and window.place and "header" not in marker.items:
         faults.add(window.place, window.path, "is nothing without header", "write the header that numbers attempts")
@@ -272,17 +278,17 @@ def warn_keys(rule: Rule) -> list[str]:
             "write {header: Authorization, pattern: 'Credential=([^/]+)/'}"
         )
     sources = [{piece.source for piece in each.pieces if isinstance(piece, Part)} for each in rule.key.natural]
-    if sources and rule.reauthorize is None and any(part.pattern is not None for part in scopes):
-        said.append(
-            "a scope's pattern with a natural key is weak: whoever can guess the request's content and write that header gets the "
-            "recorded answer; write reauthorize"
-        )
     if any(Source.CLIENT_IP in each for each in sources):
         said.append(
             "key.from has client_ip: callers behind one address are one, and a caller that changes its address is another"
         )
     if rule.key.marker is not None and rule.ttl < rule.key.marker.window:
         said.append("ttl is shorter than key.retry_marker.window: a retry whose answer is forgotten executes again")
+    if rule.key.marker is not None and (rule.fingerprint.ignore or not rule.fingerprint.query):
+        said.append(
+            "key.retry_marker knows an operation by its request, and the fingerprint leaves parts of that out: a retry can get the answer "
+            "of a request that differs there"
+        )
     if rule.ttl > LONG and any(each - {Source.TARGET} <= {Source.BODY, Source.CLIENT_IP} for each in sources):
         said.append(
             "key.from is the body alone, and ttl is longer than 10 minutes: a request that is sent twice on purpose runs once"

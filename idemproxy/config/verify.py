@@ -115,6 +115,16 @@ def _tell_missing(found: Found, faults: Faults) -> None:
         faults.add(item.place, item.path, "is nothing without scheme", "write `scheme:` beside it")
 
 
+def warn_unverified(rule: Found) -> list[str]:
+    """A scheme that has no secrets: told also where a preset has it."""
+    found = rule.inner("verify")
+    if found.get("scheme", Scheme) is None or found.written("secrets") is not None:
+        return []
+    return [
+        "the sender signs, and verify.secrets is missing: nothing is verified, and whoever knows an event's id can use it up"
+    ]
+
+
 def warn_verify(rule: Found) -> list[str]:
     """What is surprising about a merged rule's `verify:`."""
     secrets = rule.inner("verify").get("secrets", tuple) or ()

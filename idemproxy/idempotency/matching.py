@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from idemproxy.idempotency.messages import Fields, values
 from idemproxy.idempotency.paths import Pattern, Segments, Wild, pattern_readings, readings, split_target
-from idemproxy.idempotency.routes import Match, Rule
+from idemproxy.idempotency.routes import Match, Mode, Rule
 
 _PORT: Final = re.compile(rb":[0-9]*\Z")
 
 
 class RouteTable:
-    """The rules. A request meets the first one, by position, that any reading of it meets.
+    """The rules. A request meets the first one, by position, that any reading of it meets; where readings meet different rules, one that
+    is enforced goes before one that only observes.
 
     By position also where readings meet different rules: else a path that is odd on purpose could choose a catch-all's settings over
     those of the rule before it. Patterns are one tree by segments, so that a look-up costs the path's length, not the number of
@@ -36,23 +37,41 @@ class RouteTable:
         if self._methods is not None and upper not in self._methods and method not in self._methods:
             return None
         authority, path, _ = split_target(target)
-        for position in self._on(path):
-            match = self._rules[position].match
-            if match.methods and method not in match.methods and upper not in match.methods:
-                continue
-            if _meets(match, authority, fields):
-                return self._rules[position]
-        return None
 
-    def _on(self, path: bytes) -> Iterable[int]:
-        """The positions, in order, of the rules whose pattern some reading of the path meets."""
+        def met(positions: Iterable[int]) -> Iterator[int]:
+            for position in positions:
+                match = self._rules[position].match
+                if match.methods and method not in match.methods and upper not in match.methods:
+                    continue
+                if _meets(match, authority, fields):
+                    yield position
+
         found = readings(path)
         if found is None:
-            return range(len(self._rules))
-        met: set[int] = set()
-        for reading in found:
-            self._root.collect(reading, met)
-        return sorted(met)
+            return self._protecting(met(range(len(self._rules))))
+        unnamed = authority is None and not values(fields, b"host")
+        firsts = {position for reading in found for position in self._first(met(self._on(reading)), unnamed)}
+        return self._protecting(sorted(firsts))
+
+    def _first(self, positions: Iterator[int], unnamed: bool) -> Iterator[int]:
+        """The first rule that one reading meets; where the request names no host (`unnamed`), those behind a rule for a host too, since it
+        may be for another."""
+        for position in positions:
+            yield position
+            if not (unnamed and self._rules[position].match.hosts):
+                return
+
+    def _protecting(self, positions: Iterable[int]) -> Rule | None:
+        """The first rule of those that the readings of one request meet. One that only observes gives way: under another reading the
+        request would be protected."""
+        rules = [self._rules[position] for position in positions]
+        return next((rule for rule in rules if rule.mode is Mode.ENFORCE), rules[0] if rules else None)
+
+    def _on(self, reading: Segments) -> list[int]:
+        """The positions, in order, of the rules whose pattern a reading meets."""
+        found: set[int] = set()
+        self._root.collect(reading, found)
+        return sorted(found)
 
 
 def _meets(match: Match, authority: bytes | None, fields: Fields) -> bool:

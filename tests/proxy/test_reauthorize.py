@@ -327,3 +327,26 @@ async def test_only_so_many_are_remembered(tmp_path: object) -> None:
         for name in ("b", "c", "d", "d", "c", "b"):
             assert replayed(await product.ask(post(more=f"X-Account: 1\r\nAuthorization: Bearer {name}\r\n")))
         assert len(questions(product)) == 4
+
+
+async def test_only_so_many_questions_are_asked_at_once(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reauthorizing, "AT_ONCE", 2)
+    go = asyncio.Event()
+
+    async def respond(exchange: Exchange) -> None:
+        if is_question(exchange):
+            await go.wait()
+        await exchange.send(YES if is_question(exchange) else CREATED)
+
+    async with serving(f"sqlite:{tmp_path}/store.db", rules=RULES) as product:
+        product.api.respond = respond
+        await product.ask(post(more=ALICE))
+        others = [f"X-Account: 1\r\nAuthorization: Bearer other-{number}\r\n" for number in range(3)]
+        waiting = [asyncio.ensure_future(product.ask(post(more=more))) for more in others[:2]]
+        await eventually(lambda: len(questions(product)) == 2, "two questions")
+        refused = await product.ask(post(more=others[2]))
+        assert refused.status == 503
+        assert str(problem(refused)["type"]).endswith(":reauthorize-unavailable")
+        go.set()
+        assert all(map(replayed, await asyncio.gather(*waiting)))
+        assert replayed(await product.ask(post(more=others[2])))

@@ -128,7 +128,7 @@ CALLERS: Final[Mapping[str, Preset]] = {
             },
             "fingerprint": {"headers": ["Content-Type", "X-Amz-Target"]},
             # Signature and date differ in each attempt, the access key does not.
-            "scope": [{"header": "Authorization", "pattern": "Credential=([^/, ]+)/"}],
+            "scope": [{"header": "Authorization", "pattern": "^AWS4-[A-Z0-9-]+ Credential=([^/, ]+)/"}],
             "guarantee": "at_most_once",
             # 400 carries throttling, 403 a clock that is off or a token that ran out: the SDK sends the same call again.
             "release_statuses": [400, 401, 402, 403, 407, 421, 425, 428, 429, 503],
@@ -143,9 +143,9 @@ CALLERS: Final[Mapping[str, Preset]] = {
         "OASIS Repeatable Requests 1.0; Microsoft Azure REST API Guidelines",
         {
             "key": {"header": ["Repeatability-Request-ID"], "first_sent": "Repeatability-First-Sent"},
-            # An HMAC signs the time of each attempt, and names nobody: the host does.
+            # An HMAC signs the time of each attempt. Where it names no credential, the host stands for the caller.
             "scope": [
-                {"header": "Authorization", "pattern": "^(HMAC-SHA256) "},
+                {"header": "Authorization", "pattern": "^(HMAC-SHA256 (?:Credential=[^&, ]+)?)"},
                 "header:Host",
                 "header:Repeatability-Client-ID",
             ],

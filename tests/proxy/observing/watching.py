@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
@@ -15,7 +16,7 @@ from idemproxy.observe.exposition import exposition
 from idemproxy.observe.metrics import Metrics
 from idemproxy.runtime import Service, store_of
 from idemproxy.stores.base import Store
-from tests.proxy.product import Api, Product
+from tests.proxy.product import CREATED, Api, Exchange, Product
 from tests.proxy.wire import eventually
 from tests.stores.memory import MemoryStore
 from tests.unit.exposed import Exposed
@@ -102,3 +103,17 @@ async def stored(url: str) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+class Held:
+    """An upstream that answers when it is let go."""
+
+    def __init__(self, answer: bytes = CREATED) -> None:
+        self.go = asyncio.Event()
+        self.api = Api()
+        self.api.respond = self._respond
+        self._answer = answer
+
+    async def _respond(self, exchange: Exchange) -> None:
+        await self.go.wait()
+        await exchange.send(self._answer)

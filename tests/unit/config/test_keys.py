@@ -48,9 +48,9 @@ def test_ages() -> None:
 
 def test_retry_markers() -> None:
     alone = rule("key: {retry_marker: {header: X-Retry-Count}}").key
-    assert (alone.headers, alone.marker) == ((b"idempotency-key",), RetryMarker(b"x-retry-count", 600_000))
-    both = rule("key: {header: K, retry_marker: {header: X-Retry-Count, window: 30m}}").key
-    assert (both.headers, both.marker) == ((b"k",), RetryMarker(b"x-retry-count", 1_800_000))
+    assert (alone.headers, alone.marker) == ((b"idempotency-key",), RetryMarker(b"x-retry-count", 1_800_000))
+    both = rule("key: {header: K, retry_marker: {header: X-Retry-Count, window: 20m}}").key
+    assert (both.headers, both.marker) == ((b"k",), RetryMarker(b"x-retry-count", 1_200_000))
     assert rule("key: {from: '{json:/a}', retry_marker: {header: X-Retry-Count}}").key.headers == ()
     assert rule("key: {required: true}").key.marker is None
 
@@ -60,6 +60,12 @@ def test_retry_markers() -> None:
     [
         ("key: {retry_marker: {window: 5m}}", "key.retry_marker.window: is nothing without header"),
         ("key: {retry_marker: {header: X-Retry, window: 0s}}", "key.retry_marker.window"),
+        (
+            "key: {retry_marker: {header: X-A}}\nfingerprint: {body: none}",
+            "fingerprint.body: is none, and key.retry_marker knows an operation by its request",
+        ),
+        ("preset: openai\nfingerprint: {body: none}", "is none, and key.retry_marker knows"),
+        ("preset: github\nkey: {retry_marker: {header: X-A}}", "is none, and key.retry_marker knows"),
         ("key: {retry_marker: x-retry}", "write a mapping with header or window"),
         ("key: {retry_marker: {header: X-Retry, windows: 5m}}", "did you mean window?"),
         ("key: {retry_marker: {header: X-A}}\nattempt_header: x-a", "is a header of key.retry_marker too"),
@@ -73,6 +79,20 @@ def test_a_window_longer_than_answers_are_remembered_is_told() -> None:
     told = "ttl is shorter than key.retry_marker.window"
     assert told in warnings("key: {retry_marker: {header: X-A, window: 2h}}\nttl: 1h")
     assert told not in warnings("key: {retry_marker: {header: X-A, window: 1h}}\nttl: 1h")
+
+
+@pytest.mark.parametrize("left_out", ["{query: false}", "{body: json, ignore: [/a]}", "{ignore: 'query:t'}"])
+def test_a_marker_over_a_request_that_is_not_compared_whole_is_told(left_out: str) -> None:
+    told = "key.retry_marker knows an operation by its request"
+    assert told in warnings(f"key: {{retry_marker: {{header: X-A}}}}\nfingerprint: {left_out}")
+    assert told not in warnings(f"fingerprint: {left_out}")
+
+
+def test_a_window_that_the_upstream_may_outlast_is_told() -> None:
+    lines, told = "key: {retry_marker: {header: X-A, window: 10m}}", "key.retry_marker.window is not longer than"
+    for response, expected in (("60s", False), ("599s", False), ("10m", True), ("1h", True), ("0", True)):
+        text = f"upstream_timeouts: {{response: {response}}}\n{rule_text(lines)}"
+        assert any(told in each for each in settings(text).warnings) is expected, response
 
 
 def test_fingerprints() -> None:

@@ -15,6 +15,7 @@ from idemproxy.config.presets.callers import CALLERS
 from idemproxy.config.presets.senders import SENDERS
 from idemproxy.config.table import Found
 from idemproxy.config.tree import natural
+from idemproxy.idempotency.identity import scope_values
 from idemproxy.idempotency.problems import TABLE as PROBLEMS
 from idemproxy.idempotency.problems import Problem as Told
 from idemproxy.idempotency.problems import Slug, status_of
@@ -78,9 +79,49 @@ def test_what_a_preset_sets_is_valid_and_is_what_its_rule_has(name: str) -> None
     assert of(name).preset == name
 
 
-@pytest.mark.parametrize("name", PRESETS)
+WEAK = ("aws", "azure")
+SIGNED = tuple(name for name in PRESETS if "verify" in set_by(name))
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in (*WEAK, *SIGNED)])
 def test_a_preset_alone_is_told_nothing_against(name: str) -> None:
     assert settings(rule_text(f"preset: {name}")).warnings == ()
+
+
+@pytest.mark.parametrize("name", WEAK)
+def test_a_scope_that_nobody_has_verified_is_told_though_a_preset_chose_it(name: str) -> None:
+    said = settings(rule_text(f"preset: {name}")).warnings
+    assert any("matched against what nobody has verified" in each for each in said)
+    assert any("with a natural key is weak" in each for each in said) is (name == "aws")
+    assert settings(rule_text(f"preset: {name}\nreauthorize: {{path: /me}}")).warnings == ()
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_a_sender_that_signs_while_there_are_no_secrets_is_told(name: str) -> None:
+    (said,) = settings(rule_text(f"preset: {name}")).warnings
+    assert "verify.secrets is missing: nothing is verified" in said
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    assert settings(rule_text(f'preset: {name}\nverify: {{secrets: ["${{S}}"]}}'), S=secret).warnings == ()
+
+
+def test_signed_requests_of_azure_are_told_apart_where_they_name_a_credential() -> None:
+    def scope(authorization: bytes) -> object:
+        return scope_values(of("azure"), ((b"Authorization", authorization), (b"Host", b"a")))
+
+    one = b"HMAC-SHA256 Credential=one&SignedHeaders=x-ms-date&Signature="
+    other = b"HMAC-SHA256 Credential=other&SignedHeaders=x-ms-date&Signature="
+    assert scope(one + b"1") == scope(one + b"2") != scope(other + b"1")
+    unnamed = b"HMAC-SHA256 SignedHeaders=x-ms-date&Signature="
+    assert scope(unnamed + b"1") == scope(unnamed + b"2") != scope(b"Bearer x")
+
+
+def test_only_a_signature_of_aws_names_an_access_key() -> None:
+    def scope(authorization: bytes) -> object:
+        return scope_values(of("aws"), ((b"Authorization", authorization),))
+
+    signed = b"AWS4-HMAC-SHA256 Credential=AK1/20261125/eu/ec2/aws4_request, SignedHeaders=host, Signature="
+    assert scope(signed + b"1") == scope(signed + b"2") != scope(signed.replace(b"AK1", b"AK2"))
+    assert scope(signed + b"1") != scope(b"Nonsense Credential=AK1/")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -299,7 +340,7 @@ def test_faults_of_the_rule_itself_lead_to_their_own_lines() -> None:
 
 
 def test_what_the_rule_chose_itself_is_warned_of() -> None:
-    (said,) = settings(rule_text("preset: github\nscope: ['header:X-Hub-Signature-256']")).warnings
+    said = "\n".join(settings(rule_text("preset: github\nscope: ['header:X-Hub-Signature-256']")).warnings)
     assert "differs in each attempt" in said
     said = "\n".join(settings(rule_text("preset: square\nscope: [{header: Authorization, pattern: '(a)'}]")).warnings)
     assert "a scope's pattern with a natural key is weak" in said

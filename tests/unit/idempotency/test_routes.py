@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from idemproxy.idempotency.matching import RouteTable, lacking
 from idemproxy.idempotency.messages import Fields
-from idemproxy.idempotency.routes import Match, Rule
+from idemproxy.idempotency.routes import Match, Mode, Rule
 from tests.unit.idempotency.examples import calmly
 
 UNSAFE = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
@@ -329,3 +330,50 @@ def test_without_rules_nothing_is_met() -> None:
 def test_nothing_may_stand_behind_the_rest() -> None:
     with pytest.raises(ValueError, match="before a pattern's end"):
         table("/a/**/b")
+
+
+# ------------------------------------------------------------------------------------------------------- rules that only observe
+
+
+def observing(path: str, **match: Any) -> Rule:
+    return Rule(f"observe {path}", Match(UNSAFE, path, **match), mode=Mode.OBSERVE)
+
+
+def enforcing(path: str, **match: Any) -> Rule:
+    return Rule(path, Match(UNSAFE, path, **match))
+
+
+CHARGES = RouteTable((observing("/v1/x/**"), enforcing("/v1/charges")))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/v1/x/../charges",
+        b"/v1/x/..%2Fcharges",
+        b"/v1/x/%2e%2e/charges",
+        b"/v1/x//../../charges",
+        b"/v1/x\\..\\charges",
+    ],
+)
+def test_a_rule_that_only_observes_does_not_unprotect_another_spelling_of_a_path(target: bytes) -> None:
+    assert met(CHARGES, target) == "/v1/charges"
+
+
+def test_a_path_that_may_mean_anything_is_protected_before_it_is_observed() -> None:
+    assert met(CHARGES, b"/v1/x" + b"/..;/%5c" * 200) == "/v1/charges"
+
+
+def test_a_rule_that_only_observes_comes_first_where_it_stands_first() -> None:
+    routes = RouteTable((observing("/v1/charges"), enforcing("/v1/**")))
+    assert met(routes, b"/v1/charges") == "observe /v1/charges"
+    assert met(CHARGES, b"/v1/x/a") == "observe /v1/x/**"
+    assert met(CHARGES, b"/v1/x/a/../b") == "observe /v1/x/**"
+
+
+def test_a_request_that_names_no_host_is_protected_before_it_is_observed() -> None:
+    routes = RouteTable((observing("/a", hosts=frozenset({b"one"})), enforcing("/a", hosts=frozenset({b"two"}))))
+    assert met(routes, b"/a", fields=()) == "/a"
+    assert met(routes, b"/a", fields=((b"Host", b"one"),)) == "observe /a"
+    anywhere = RouteTable((observing("/a"), enforcing("/a", hosts=frozenset({b"two"}))))
+    assert met(anywhere, b"/a", fields=()) == "observe /a"
