@@ -7,6 +7,7 @@ from pathlib import Path
 
 from idemproxy.config.build import build
 from idemproxy.config.faults import COMMAND_LINE, Faults, Place
+from idemproxy.config.files import contents
 from idemproxy.config.settings import Settings
 from idemproxy.config.tree import Branch, Entry, grow, natural, typed
 from idemproxy.errors import ConfigError
@@ -16,18 +17,7 @@ _LARGEST = 1 << 20
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
     """The settings of a YAML file. Raises ConfigError, whose message has every problem, one a line."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_LARGEST + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; name a YAML file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a directory; name a YAML file in it") from None
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "no such name"
-        raise ConfigError(f"{path}: cannot be read ({why}); name a readable YAML file") from None
-    if len(raw) > _LARGEST:
-        raise ConfigError(f"{path}: is larger than 1 MiB; a configuration is smaller")
+    raw = contents(path, _LARGEST, "a YAML file", ConfigError)
     return load_text(_decoded(raw, str(path)), str(path), environ)
 
 

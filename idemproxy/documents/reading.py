@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import yaml
 
+from idemproxy.config.files import contents
 from idemproxy.documents.tree import Branch, Document, Entry, Node, Row, Scalar
 from idemproxy.errors import DescriptionError
 
@@ -24,18 +25,7 @@ _MERGE: Final = "<<"
 
 def read(path: Path) -> Document:
     """The tree of a file. Raises DescriptionError, which names the file and the place."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
-    except FileNotFoundError:
-        raise DescriptionError(f"{path}: there is no such file; name an OpenAPI description") from None
-    except IsADirectoryError:
-        raise DescriptionError(f"{path}: is a directory; name an OpenAPI description in it") from None
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "no such name"
-        raise DescriptionError(f"{path}: cannot be read ({why}); name a readable file") from None
-    if len(raw) > LARGEST:
-        raise DescriptionError(f"{path}: is larger than {LARGEST >> 20} MiB; a description is smaller")
+    raw = contents(path, LARGEST, "an OpenAPI description", DescriptionError)
     return parse(raw, str(path))
 
 

@@ -8,8 +8,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
+
+from tests.e2e.http_server import served
 
 FAULTS = ("reset", "silence", "cut", "garbage", "status", "held")
 """What a key can begin with. `held`: no answer before the server stops."""
@@ -86,16 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
 def ledger() -> Iterator[Ledger]:
     """The upstream, for as long as the block runs."""
     kept = Ledger()
-    handler = type("Handler", (_Handler,), {"ledger": kept})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        server.block_on_close = False
-        kept.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with served(type("Handler", (_Handler,), {"ledger": kept})) as kept.port:
         try:
             yield kept
         finally:
             kept.stopping.set()
-            server.shutdown()
-            thread.join()

@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
+
+from tests.e2e.http_server import served
 
 WORDS = [f"word-{number} " for number in range(12)]
 
@@ -94,15 +96,5 @@ def _events(words: list[str]) -> Iterator[bytes]:
 def model_api() -> Iterator[Executions]:
     """The upstream, for as long as the block runs."""
     executions = Executions()
-    handler = type("Handler", (_Handler,), {"executions": executions})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        server.block_on_close = False
-        executions.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield executions
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(type("Handler", (_Handler,), {"executions": executions})) as executions.port:
+        yield executions
