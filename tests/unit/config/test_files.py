@@ -42,7 +42,9 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     # root may read every file, so the mode of a real one would prove nothing there
     monkeypatch.setattr(Path, "open", refuse)
-    assert _error(tmp_path / "i.yaml").endswith("i.yaml: cannot be read (Permission denied); name a YAML file that can be")
+    assert _error(tmp_path / "i.yaml").endswith(
+        "i.yaml: cannot be read (Permission denied); name a YAML file that can be"
+    )
 
 
 def test_a_file_that_is_not_utf_8_or_far_too_large(tmp_path: Path) -> None:
