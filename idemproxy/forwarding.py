@@ -4,7 +4,6 @@ names (FORWARDING.md)."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
@@ -23,6 +22,7 @@ from idemproxy.proxy.outcome import (
     NotSent,
     Outgoing,
     Patience,
+    Pieces,
     Reuse,
     SentNoAnswer,
     Unsent,
@@ -261,7 +261,7 @@ def _interim(incoming: Incoming, head: AnswerHead) -> None:
     incoming.interim(answer_head(head))
 
 
-async def _sendable(incoming: Incoming, observer: Observer | None) -> bytes | AsyncGenerator[bytes, None] | None:
+async def _sendable(incoming: Incoming, observer: Observer | None) -> bytes | Pieces | None:
     """The request's body. One that is here already leaves with its head."""
     if incoming.body_came:
         body = await incoming.body(MAX_LENGTH)
@@ -269,13 +269,10 @@ async def _sendable(incoming: Incoming, observer: Observer | None) -> bytes | As
             observer.request_piece(body)
             observer.request_whole()
         return whole_body(incoming.head, body, trailer_lines(incoming.trailers))
-    return _body(incoming, incoming.piece if observer is None else _overheard(incoming, observer))
+    return _Framed(incoming, incoming.piece if observer is None else _overheard(incoming, observer)).piece
 
 
-_Take = Callable[[], Coroutine[None, None, bytes | None]]
-
-
-def _overheard(incoming: Incoming, observer: Observer) -> _Take:
+def _overheard(incoming: Incoming, observer: Observer) -> Pieces:
     async def piece() -> bytes | None:
         taken = await incoming.piece()
         if taken is None:
@@ -287,20 +284,22 @@ def _overheard(incoming: Incoming, observer: Observer) -> _Take:
     return piece
 
 
-async def _body(incoming: Incoming, take: _Take) -> AsyncGenerator[bytes, None]:
+class _Framed:
     """The request's body, framed as it came, piece by piece."""
-    match incoming.head.framing:
-        case Chunked():
-            while (piece := await take()) is not None:
-                yield chunk(piece)
-            yield last_chunk(trailer_lines(incoming.trailers))
-        case Length():
-            while (piece := await take()) is not None:
-                yield piece
-        case NoBody():
-            return
-        case other:
-            assert_never(other)
+
+    def __init__(self, incoming: Incoming, take: Pieces) -> None:
+        self._incoming = incoming
+        self._take = take
+        self._over = False
+
+    async def piece(self) -> bytes | None:
+        if self._over:
+            return None
+        piece = await self._take()
+        self._over = piece is None
+        if not isinstance(self._incoming.head.framing, Chunked):
+            return piece
+        return last_chunk(trailer_lines(self._incoming.trailers)) if piece is None else chunk(piece)
 
 
 def trailer_lines(trailers: Fields, guarded: frozenset[bytes] = frozenset()) -> bytes:

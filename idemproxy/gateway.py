@@ -7,10 +7,8 @@ answer, a place to wait, or a problem in words."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar, assert_never
 
@@ -68,7 +66,7 @@ from idemproxy.proxy.outcome import Upgrade
 from idemproxy.reauthorizing import Allowed, Denied, Reauthorizer, Unanswered
 from idemproxy.stores.base import Dead, Found, Locked, Missing
 from idemproxy.tee import Broken
-from idemproxy.waiters import Waiters
+from idemproxy.waiters import Place, Places, Waiters
 
 log = structlog.get_logger()
 
@@ -114,12 +112,12 @@ class Gateway:
         self._metrics = metrics
         for rule in rules:
             metrics.rule(rule.name)  # what never happened is told too, as 0
-        self._waiting: Counter[str] = Counter()
+        self._places = Places()
         self._closing = asyncio.Event()
 
     def succeed(self, before: Gateway) -> None:
         """Take the place of a gateway whose configuration was reloaded: who waits there counts here, and both end their waits at once."""
-        self._waiting, self._closing = before._waiting, before._closing
+        self._places, self._closing = before._places, before._closing
 
     def end_waits(self) -> None:
         """The drain time is over: whoever waits for an outcome is told so."""
@@ -237,7 +235,7 @@ class Gateway:
         turn = in_flight(rule, rule.lease)
         if isinstance(turn, Refuse):
             return turn
-        async with self._place(operation, deadline) as patience:
+        with self._place(operation, deadline) as patience:
             if await self._before_close(_result(owner.ended), patience) is None:
                 return self._waited_enough(rule)
         match owner.ended.result():
@@ -285,7 +283,7 @@ class Gateway:
                         case never:
                             assert_never(never)
                 case Wait():
-                    async with self._place(operation, deadline) as patience:
+                    with self._place(operation, deadline) as patience:
                         outcome = self._waiters.outcome(operation.record_id, patience)
                         learnt = await self._before_close(outcome, patience)
                     if learnt is None:
@@ -336,23 +334,11 @@ class Gateway:
     def _waited_enough(self, rule: Rule) -> Refuse:
         return Refuse(shutting_down(rule) if self._closing.is_set() else still_in_flight(rule))
 
-    @contextlib.asynccontextmanager
-    async def _place(self, operation: Operation, deadline: float) -> AsyncIterator[float]:
+    def _place(self, operation: Operation, deadline: float) -> Place:
         """A place to wait, for the seconds given: none where too many wait for the operation, or the time is over."""
-        record_id = operation.record_id
-        if self._waiting[record_id] >= operation.rule.max_waiters:
-            yield 0.0
-            return
-        self._waiting[record_id] += 1
-        waiters = self._metrics.rule(operation.rule.name).waiters
-        waiters.up()
-        try:
-            yield max(0.0, deadline - self._clock())
-        finally:
-            waiters.down()
-            self._waiting[record_id] -= 1
-            if not self._waiting[record_id]:
-                del self._waiting[record_id]
+        rule = operation.rule
+        patience = max(0.0, deadline - self._clock())
+        return self._places.place(operation.record_id, rule.max_waiters, patience, self._metrics.rule(rule.name).waiters)
 
     # --------------------------------------------------------------------------------------------------------------- answers
 

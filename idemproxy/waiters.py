@@ -7,17 +7,58 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from idemproxy.errors import StoreError
 from idemproxy.idempotency.operation import Stand, stand
+from idemproxy.observe.metrics import Gauge
 from idemproxy.stores.base import Found, Locked, LookFact, Missing, Store
 
 POLL: Final = 2.0
 """Seconds between two readings of a vigil that hears nothing."""
 RESTART: Final = 0.5
 """Seconds before listening is begun again after it broke."""
+
+
+class Places:
+    """How many requests of this process wait for each operation."""
+
+    def __init__(self) -> None:
+        self.taken: Counter[str] = Counter()
+
+    def place(self, record_id: str, most: int, patience: float, gauge: Gauge) -> Place:
+        """One more, where fewer than `most` wait, for so many seconds."""
+        return Place(self.taken, record_id, most, patience, gauge)
+
+
+class Place:
+    """Entered, it gives the seconds to wait: 0 where there is no room."""
+
+    def __init__(self, taken: Counter[str], record_id: str, most: int, patience: float, gauge: Gauge) -> None:
+        self._taken = taken
+        self._record_id = record_id
+        self._most = most
+        self._patience = patience
+        self._gauge = gauge
+        self._has = False
+
+    def __enter__(self) -> float:
+        self._has = self._taken[self._record_id] < self._most
+        if not self._has:
+            return 0.0
+        self._taken[self._record_id] += 1
+        self._gauge.up()
+        return self._patience
+
+    def __exit__(self, *_: object) -> None:
+        if not self._has:
+            return
+        self._gauge.down()
+        self._taken[self._record_id] -= 1
+        if not self._taken[self._record_id]:
+            del self._taken[self._record_id]
 
 
 class Vigil:

@@ -26,7 +26,7 @@ class DataPort:
         """From now on answers say that their connection closes. One that waits for a request, or that comes yet, is closed when it had
         none for `grace` seconds."""
         self.connections.grace = grace
-        for connection in list(self.connections):
+        for connection in list(self.connections.open):
             connection.begin_drain()
 
     def pre_shutdown(self) -> None:
@@ -35,7 +35,7 @@ class DataPort:
 
     async def idle(self) -> None:
         """Return once no connection is left."""
-        while self.connections:  # noqa: ASYNC110 - a set has no event, and nothing hurries here
+        while self.connections.open:  # noqa: ASYNC110 - a set has no event, and nothing hurries here
             await asyncio.sleep(0.02)
 
     async def shutdown(self, timeout: float | None = None) -> None:
@@ -43,5 +43,5 @@ class DataPort:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self.idle()
-        for connection in list(self.connections):
+        for connection in list(self.connections.open):
             connection.abort()

@@ -30,11 +30,13 @@ _GLANCE: Final = 0.05
 """Seconds that a connection which is about to be closed gets to read what the kernel has of it already."""
 
 
-class Connections(set["Downstream"]):
-    """Those of one port. While it drains, `grace` is the seconds in which a connection that waits for a request still gets one; None:
+class Connections:
+    """Those of one port, in `open`. While it drains, `grace` is the seconds in which a connection that waits for a request still gets one; None:
     it does not drain."""
 
-    grace: float | None = None
+    def __init__(self) -> None:
+        self.open: set[Downstream] = set()
+        self.grace: float | None = None
 
 
 class _Phase(Enum):
@@ -112,7 +114,7 @@ class Downstream(asyncio.Protocol):
         self._socket = ClientSocket(
             cast("asyncio.Transport", transport), self._loop, self._late, self.abort, limits.body_idle
         )
-        self._connections.add(self)
+        self._connections.open.add(self)
         self._rest()
 
     def data_received(self, data: bytes) -> None:
@@ -159,7 +161,7 @@ class Downstream(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """See asyncio.BaseProtocol."""
         self._phase = _Phase.CLOSED
-        self._connections.discard(self)
+        self._connections.open.discard(self)
         self._socket.set_lost()
         if self._incoming is not None:
             self._incoming.lost()

@@ -4,7 +4,7 @@ answer."""
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -91,6 +91,10 @@ class AnswerBroken(IdemproxyError):
         self.reason = reason
 
 
+Pieces = Callable[[], Awaitable[bytes | None]]
+"""Gives the next piece of a body, and None once there is no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A request to send. `head` holds its empty line. Pieces of a body are framed already. `guard` is asked right before the first
@@ -98,7 +102,7 @@ class Outgoing:
 
     head: bytes
     method: bytes
-    body: bytes | AsyncGenerator[bytes, None] | None
+    body: bytes | Pieces | None
     patience: Patience
     guard: Callable[[], bool] | None
     reuse: Reuse

@@ -6,12 +6,10 @@ before the outcome is given (DESIGN.md section 4, *Stop, then say*)."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator
 from typing import Final
 
 from aiohappyeyeballs import start_connection
@@ -34,6 +32,7 @@ from idemproxy.proxy.outcome import (
     NotSent,
     Origin,
     Outgoing,
+    Pieces,
     Reuse,
     SentNoAnswer,
     Unsent,
@@ -241,7 +240,7 @@ class _Exchange:
                 sending = asyncio.ensure_future(self._drain())
         else:
             transport.write(self._outgoing.head)
-            sending = asyncio.ensure_future(self._send(_pieces(body) if isinstance(body, bytes) else body))
+            sending = asyncio.ensure_future(self._send(_Cut(body).piece if isinstance(body, bytes) else body))
         if sending is not None:
             sending.add_done_callback(lambda _: self._connection.wake())
         try:
@@ -270,22 +269,21 @@ class _Exchange:
             elif idle and now() - since >= idle:
                 raise TimeoutError
 
-    async def _send(self, body: AsyncGenerator[bytes, None]) -> None:
+    async def _send(self, take: Pieces) -> None:
         connection = self._connection
-        async with contextlib.aclosing(body):
-            async for piece in body:
-                await self._drain()
-                if connection.readable:
-                    # An answer that came is read before a write can fail and take it along. The second turn is asyncio's to read in.
+        while (piece := await take()) is not None:
+            await self._drain()
+            if connection.readable:
+                # An answer that came is read before a write can fail and take it along. The second turn is asyncio's to read in.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            if connection.ended is Ended.RESET or connection.transport.is_closing():
+                return
+            self._check()
+            if piece:
+                connection.transport.write(piece)
+                if connection.tls:
                     await asyncio.sleep(0)
-                    await asyncio.sleep(0)
-                if connection.ended is Ended.RESET or connection.transport.is_closing():
-                    return
-                self._check()
-                if piece:
-                    connection.transport.write(piece)
-                    if connection.tls:
-                        await asyncio.sleep(0)
         self._written = True
         await self._drain()
 
@@ -375,9 +373,16 @@ class _Exchange:
         return SentNoAnswer(reason, detail, self._began or bool(self._connection.received))
 
 
-async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(body), PIECE):
-        yield body[start : start + PIECE]
+class _Cut:
+    """A whole body, cut into pieces."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    async def piece(self) -> bytes | None:
+        start, self._at = self._at, self._at + PIECE
+        return self._body[start : self._at] or None
 
 
 _LIMIT: Final = re.compile(rb"timeout[ \t]*=[ \t]*\"?(\d{1,6})", re.IGNORECASE)

@@ -157,7 +157,7 @@ async def test_a_client_that_leaves_in_the_middle(product: Product, phase: str, 
         if how == "reset":
             wire.reset()
     go.set()
-    await eventually(lambda: not product.service._port.connections)
+    await eventually(lambda: not product.service._port.connections.open)
     await eventually(lambda: product.service._plan.upstream._pool.used == 0)
     product.api.respond = lambda exchange: exchange.send(CREATED)
     assert (await product.ask(GET)).status == 201

@@ -291,7 +291,7 @@ async def test_drained_while_sending_is_unknown_and_before_sending_is_free(produ
     await product.service.drain(hurry.wait())
     refused = problem(await asking)
     assert (refused["slug"], refused["status"], refused["retry"]) == ("shutting-down", 503, "ask_operator")
-    await eventually(lambda: not product.service._port.connections)
+    await eventually(lambda: not product.service._port.connections.open)
 
 
 async def test_a_client_that_left_before_its_stream_began_holds_nothing_back(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ async def test_a_client_that_left_before_its_stream_began_holds_nothing_back(tmp
             await wire.send(post())
             await product.api.got(1)
             wire.reset()
-        await eventually(lambda: not product.service._port.connections)
+        await eventually(lambda: not product.service._port.connections.open)
         go.set()
         assert (await product.ask(post())).body == piece * 128
     assert len(product.api.requests) == 1
