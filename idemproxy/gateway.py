@@ -338,7 +338,9 @@ class Gateway:
         """A place to wait, for the seconds given: none where too many wait for the operation, or the time is over."""
         rule = operation.rule
         patience = max(0.0, deadline - self._clock())
-        return self._places.place(operation.record_id, rule.max_waiters, patience, self._metrics.rule(rule.name).waiters)
+        return self._places.place(
+            operation.record_id, rule.max_waiters, patience, self._metrics.rule(rule.name).waiters
+        )
 
     # --------------------------------------------------------------------------------------------------------------- answers
 

@@ -31,8 +31,8 @@ _GLANCE: Final = 0.05
 
 
 class Connections:
-    """Those of one port, in `open`. While it drains, `grace` is the seconds in which a connection that waits for a request still gets one; None:
-    it does not drain."""
+    """Those of one port, in `open`. While it drains, `grace` is the seconds in which a connection that waits for a request still gets
+    one; None: it does not drain."""
 
     def __init__(self) -> None:
         self.open: set[Downstream] = set()

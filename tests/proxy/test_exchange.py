@@ -12,6 +12,7 @@ from idemproxy.proxy.outcome import Lost, NotSent, Origin, Outgoing, Patience, R
 from idemproxy.proxy.pool import Limits
 from idemproxy.proxy.upstream import Answering, Upstream
 from idemproxy.proxy.upstream_socket import UpstreamSocket
+from tests.proxy.upstream.asking import Body, taken
 
 ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -59,13 +60,11 @@ class Fake(Upstream):
         return connection
 
 
-def outgoing(
-    body: bytes | AsyncGenerator[bytes, None] | None, *, idle: float = 25, method: bytes = b"POST"
-) -> Outgoing:
+def outgoing(body: Body, *, idle: float = 25, method: bytes = b"POST") -> Outgoing:
     return Outgoing(
         head=b"%b / HTTP/1.1\r\nHost: api.test\r\n\r\n" % method,
         method=method,
-        body=body,
+        body=taken(body),
         patience=Patience(25, 25, idle),
         guard=None,
         reuse=Reuse.FRESH,

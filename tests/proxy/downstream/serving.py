@@ -81,7 +81,7 @@ class Served:
             wire = await Wire.connect_unix(self.address)
         self.wires.append(wire)
         await eventually(
-            lambda: self.data_port.last is not before and self.last in self.data_port.connections,
+            lambda: self.data_port.last is not before and self.last in self.data_port.connections.open,
             "the connection's acceptance",
         )
         return wire
@@ -104,14 +104,14 @@ class Served:
 
     async def empty(self) -> None:
         """Wait until no connection is left."""
-        await eventually(lambda: not self.data_port.connections, "the end of every connection")
+        await eventually(lambda: not self.data_port.connections.open, "the end of every connection")
 
     async def close(self) -> None:
         """End everything. Raises AssertionError where a connection, a task or a defect is left behind."""
         self.server.close()
         for wire in self.wires:
             wire.close()
-        for connection in list(self.data_port.connections):
+        for connection in list(self.data_port.connections.open):
             connection.abort()
         await self.empty()
         await self.server.wait_closed()

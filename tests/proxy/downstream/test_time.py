@@ -80,7 +80,7 @@ async def test_shutdown_closes_idle_connections_and_busy_ones_after_their_answer
     served.data_port.pre_shutdown()
     assert await fresh.until_eof() == b""
     assert await used.until_eof() == b""
-    assert len(served.data_port.connections) == 1
+    assert len(served.data_port.connections.open) == 1
     held.go.set()
     reply = await busy.answer()
     assert (reply.body, reply.values(b"connection")) == (b"GET / ", [b"close"])

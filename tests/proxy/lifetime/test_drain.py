@@ -104,7 +104,7 @@ async def test_a_connection_that_asks_for_nothing_does_not_hold_the_drain_up(
     async with await patient.connect() as idle, await patient.connect() as used:
         await used.send(post())
         await used.answer(b"POST")
-        await eventually(lambda: len(patient.service._port.connections) == 2)
+        await eventually(lambda: len(patient.service._port.connections.open) == 2)
         async with draining(patient):
             assert await idle.until_eof() == b""
             assert await used.until_eof() == b""
@@ -121,14 +121,14 @@ async def test_an_execution_whose_client_left_ends_before_the_drain_does(patient
     patient.api.respond = held
     async with await patient.connect() as wire:
         await wire.send(post()[:5])
-        await eventually(lambda: len(patient.service._port.connections) == 1)
+        await eventually(lambda: len(patient.service._port.connections.open) == 1)
         async with draining(patient) as task:
             await eventually(lambda: not patient.service._data.sites)
             await asyncio.sleep(0.2)
             await wire.send(post()[5:])
             await patient.api.got(1)
             wire.reset()
-            await eventually(lambda: not patient.service._port.connections)
+            await eventually(lambda: not patient.service._port.connections.open)
             for _ in range(20):
                 await asyncio.sleep(0.01)
             assert not task.done()

@@ -132,7 +132,7 @@ async def test_an_operation_in_flight_ends_under_its_own_configuration_and_a_ret
 
 def waiting(product: Product) -> int:
     """How many requests wait in this process for one that it executes."""
-    return sum(product.service._plan.gateway._waiting.values())
+    return sum(product.service._plan.gateway._places.taken.values())
 
 
 async def test_this_process_executes_nothing_twice_though_the_store_forgot_it(
@@ -181,7 +181,7 @@ async def test_a_request_whose_body_was_on_its_way_keeps_to_the_configuration_th
 
 def reading_a_body(product: Product) -> bool:
     """A request's head was taken in, and the rest of it is waited for."""
-    serving = [each._incoming for each in product.service._port.connections]
+    serving = [each._incoming for each in product.service._port.connections.open]
     return any(each is not None and each.waiting for each in serving)
 
 

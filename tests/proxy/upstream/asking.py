@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from idemproxy.http1.heads import AnswerHead
-from idemproxy.proxy.outcome import NotSent, Origin, Outgoing, Patience, Reuse, SentNoAnswer, Upgrade
+from idemproxy.proxy.outcome import NotSent, Origin, Outgoing, Patience, Pieces, Reuse, SentNoAnswer, Upgrade
 from idemproxy.proxy.pool import Limits
 from idemproxy.proxy.tunnel import Switched
 from idemproxy.proxy.upstream import Answering, Upstream
@@ -46,7 +46,18 @@ def get(
 def post(body: Body, size: int, *, patience: Patience = PATIENT, guard: Callable[[], bool] | None = None) -> Outgoing:
     """A request with a body of so many bytes."""
     head = b"POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: %d\r\n\r\n" % size
-    return replace(get(head=head, patience=patience, guard=guard), body=body)
+    return replace(get(head=head, patience=patience, guard=guard), body=taken(body))
+
+
+def taken(body: Body) -> bytes | Pieces | None:
+    """A body as an exchange takes it."""
+    if body is None or isinstance(body, bytes):
+        return body
+
+    async def piece() -> bytes | None:
+        return await anext(body, None)
+
+    return piece
 
 
 async def pieces_of(*pieces: bytes) -> AsyncGenerator[bytes, None]:
