@@ -9,17 +9,26 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from idemproxy.errors import StoreError
 from idemproxy.idempotency.operation import Stand, stand
-from idemproxy.observe.metrics import Gauge
 from idemproxy.stores.base import Found, Locked, LookFact, Missing, Store
 
 POLL: Final = 2.0
 """Seconds between two readings of a vigil that hears nothing."""
 RESTART: Final = 0.5
 """Seconds before listening is begun again after it broke."""
+
+
+class Gauge(Protocol):
+    """Tells how many wait."""
+
+    def up(self) -> None:
+        """One more."""
+
+    def down(self) -> None:
+        """One less."""
 
 
 class Places:
