@@ -32,7 +32,8 @@ _ROUNDS: Final = 3
 _MOST: Final = 256
 """Segments of an odd path that are worth reading: an honest path has fewer, and each reading costs time."""
 
-_PLAIN: Final = re.compile(rb"(?:/(?!\.)(?:[a-z0-9._~!$&'()*+,:=@-]++|%(?!2[5ef]|3b|5c)[0-9a-f]{2})++)*+/?")
+_NAMING: Final = rb"[a-z0-9._~!$&'()*+,:=@-]*"
+_PLAIN: Final = re.compile(rb"(?:/(?![./])%b(?:%%(?!2[5ef]|3b|5c)[0-9a-f]{2}%b)*)*" % (_NAMING, _NAMING))
 """A path in lower case that every server reads alike: its escapes are of characters that mean nothing in a path."""
 
 _PARAMETERS: Final = re.compile(rb";[^/]*")
