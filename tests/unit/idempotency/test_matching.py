@@ -163,6 +163,14 @@ def test_a_rule_that_spells_out_an_odd_path_does_not_go_before_an_earlier_one() 
         assert found is known[0], odd
 
 
+def test_a_host_in_the_target_is_a_host_that_is_named() -> None:
+    one = Rule("observes", Match(frozenset(), "/a", hosts=frozenset({b"one"})), mode=Mode.OBSERVE)
+    rest = Rule("enforces", Match(frozenset(), "/a"))
+    table = RouteTable((one, rest))
+    assert table.find(b"POST", b"http://one/a", ()) is one
+    assert table.find(b"POST", b"/a", ()) is rest
+
+
 @pytest.mark.parametrize("octet", range(256))
 def test_an_octet_that_means_something_is_never_plain(octet: int) -> None:
     for spelt in (bytes([octet]), b"%%%02x" % octet, b"%%%02X" % octet):
