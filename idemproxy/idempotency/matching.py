@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from typing import Final
 
 from idemproxy.idempotency.messages import Fields, values
-from idemproxy.idempotency.paths import Pattern, Segments, Wild, pattern_readings, readings, split_target
+from idemproxy.idempotency.paths import Pattern, Segments, Wild, pattern_readings, plain_reading, readings, split_target
 from idemproxy.idempotency.routes import Match, Mode, Rule
 
 _PORT: Final = re.compile(rb":[0-9]*\Z")
@@ -19,62 +18,79 @@ class RouteTable:
 
     By position also where readings meet different rules: else a path that is odd on purpose could choose a catch-all's settings over
     those of the rule before it. Patterns are one tree by segments, so that a look-up costs the path's length, not the number of
-    rules."""
+    rules; what it finds for the paths that rules spell out is kept, so that these cost one look-up."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self._rules = rules
         self._root = _Node()
-        for position, rule in enumerate(rules):
-            for pattern in pattern_readings(rule.match.path):
+        patterns = [pattern_readings(rule.match.path) for rule in rules]
+        for position, of_one in enumerate(patterns):
+            for pattern in of_one:
                 self._root.add(pattern, position)
+        self._spelt_out: dict[bytes, list[int]] = {}
+        for pattern in set[Pattern]().union(*patterns):
+            literals = [each for each in pattern if isinstance(each, bytes)]
+            path = b"/" + b"/".join(literals)
+            if len(literals) == len(pattern) and (reading := plain_reading(path)) is not None:
+                self._spelt_out[path] = self._root.met_by(reading)
         methods = [rule.match.methods for rule in rules]
         self._methods = None if frozenset() in methods else frozenset[bytes]().union(*methods)
 
     def find(self, method: bytes, target: bytes, fields: Fields) -> Rule | None:
         """The rule for a request, given as it came; None: no rule protects it. A method is compared as it is and in upper case, since
         there are services that do not mind its case (RFC 9110, section 9.1, does)."""
-        upper = method.upper()
-        if self._methods is not None and upper not in self._methods and method not in self._methods:
+        if self._methods is not None and not _has(self._methods, method):
             return None
         authority, path, _ = split_target(target)
+        positions = self._spelt_out.get(path)
+        if positions is None:
+            reading = plain_reading(path)
+            if reading is None:
+                return self._find_odd(method, authority, path, fields)
+            positions = self._root.met_by(reading)
+        return self._protecting(self._first(positions, method, authority, fields)) if positions else None
 
-        def met(positions: Iterable[int]) -> Iterator[int]:
-            for position in positions:
-                match = self._rules[position].match
-                if match.methods and method not in match.methods and upper not in match.methods:
-                    continue
-                if _meets(match, authority, fields):
-                    yield position
-
+    def _find_odd(self, method: bytes, authority: bytes | None, path: bytes, fields: Fields) -> Rule | None:
+        """The rule for a path that servers read in different ways."""
         found = readings(path)
         if found is None:
-            return self._protecting(met(range(len(self._rules))))
-        unnamed = authority is None and not values(fields, b"host")
-        firsts = {position for reading in found for position in self._first(met(self._on(reading)), unnamed)}
+            every = enumerate(self._rules)
+            return self._protecting([at for at, rule in every if _meets(rule.match, method, authority, fields)])
+        firsts: set[int] = set()
+        for reading in found:
+            firsts.update(self._first(self._root.met_by(reading), method, authority, fields))
         return self._protecting(sorted(firsts))
 
-    def _first(self, positions: Iterator[int], unnamed: bool) -> Iterator[int]:
-        """The first rule that one reading meets; where the request names no host (`unnamed`), those behind a rule for a host too, since it
-        may be for another."""
+    def _first(self, positions: list[int], method: bytes, authority: bytes | None, fields: Fields) -> list[int]:
+        """The first rule, of those whose pattern one reading meets, that the request meets; where the request names no host, those behind
+        a rule for a host too, since it may be for another."""
+        met: list[int] = []
         for position in positions:
-            yield position
-            if not (unnamed and self._rules[position].match.hosts):
-                return
+            match = self._rules[position].match
+            if _meets(match, method, authority, fields):
+                met.append(position)
+                if not match.hosts or authority is not None or values(fields, b"host"):
+                    break
+        return met
 
-    def _protecting(self, positions: Iterable[int]) -> Rule | None:
+    def _protecting(self, positions: list[int]) -> Rule | None:
         """The first rule of those that the readings of one request meet. One that only observes gives way: under another reading the
         request would be protected."""
-        rules = [self._rules[position] for position in positions]
-        return next((rule for rule in rules if rule.mode is Mode.ENFORCE), rules[0] if rules else None)
-
-    def _on(self, reading: Segments) -> list[int]:
-        """The positions, in order, of the rules whose pattern a reading meets."""
-        found: set[int] = set()
-        self._root.collect(reading, found)
-        return sorted(found)
+        if len(positions) > 1:
+            for position in positions:
+                if self._rules[position].mode is Mode.ENFORCE:
+                    return self._rules[position]
+        return self._rules[positions[0]] if positions else None
 
 
-def _meets(match: Match, authority: bytes | None, fields: Fields) -> bool:
+def _has(methods: frozenset[bytes], method: bytes) -> bool:
+    return method in methods or method.upper() in methods
+
+
+def _meets(match: Match, method: bytes, authority: bytes | None, fields: Fields) -> bool:
+    """Whether a request whose path a rule's pattern meets has everything else that the rule asks for."""
+    if match.methods and not _has(match.methods, method):
+        return False
     if match.hosts and not _may_be_for(match.hosts, authority, fields):
         return False
     return not match.headers or all(value in values(fields, name) for name, value in match.headers)
@@ -91,14 +107,12 @@ def _may_be_for(hosts: frozenset[bytes], authority: bytes | None, fields: Fields
 def lacking(match: Match, method: bytes, target: bytes, fields: Fields) -> tuple[str, ...]:
     """What keeps a request from a rule with that match: `path`, `method`, `host`, `header:NAME`; nothing: it may meet it."""
     authority, path, _ = split_target(target)
-    root, met = _Node(), set[int]()
+    root = _Node()
     for pattern in pattern_readings(match.path):
         root.add(pattern, 0)
     found = readings(path)
-    for reading in found or ():
-        root.collect(reading, met)
-    missed = [] if found is None or met else ["path"]
-    if match.methods and match.methods.isdisjoint((method, method.upper())):
+    missed = [] if found is None or any(root.met_by(reading) for reading in found) else ["path"]
+    if match.methods and not _has(match.methods, method):
         missed.append("method")
     if match.hosts and not _may_be_for(match.hosts, authority, fields):
         missed.append("host")
@@ -135,21 +149,28 @@ class _Node:
                     node = node.literals.setdefault(literal, _Node())
         node.ends.append(position)
 
-    def collect(self, segments: Segments, met: set[int]) -> None:
-        """Add to `met` the positions of all rules whose pattern the path meets."""
-        nodes = [self]
-        for segment in segments:
-            following: list[_Node] = []
-            for node in nodes:
-                if node.rests:
-                    met.update(node.rests)
-                if (literal := node.literals.get(segment)) is not None:
-                    following.append(literal)
+    def met_by(self, segments: Segments) -> list[int]:
+        """The positions, in order, of the rules whose pattern a path meets."""
+        met: list[int] = []
+        branches: list[tuple[_Node, int]] = []
+        node, at, end = self, 0, len(segments)
+        while True:
+            if node.rests:
+                met += node.rests
+            following: _Node | None = None
+            if at == end:
+                met += node.ends
+            else:
+                segment = segments[at]
+                at += 1
+                following = node.literals.get(segment)
                 if node.one is not None and segment:
-                    following.append(node.one)
-            if not following:
-                return
-            nodes = following
-        for node in nodes:
-            met.update(node.ends)
-            met.update(node.rests)
+                    if following is not None:
+                        branches.append((following, at))
+                    following = node.one
+            if following is not None:
+                node = following
+            elif branches:
+                node, at = branches.pop()
+            else:
+                return sorted(set(met)) if len(met) > 1 else met

@@ -32,7 +32,8 @@ _ROUNDS: Final = 3
 _MOST: Final = 256
 """Segments of an odd path that are worth reading: an honest path has fewer, and each reading costs time."""
 
-_PLAIN: Final = re.compile(rb"(?:/(?!\.)(?:[a-z0-9._~!$&'()*+,:=@-]|%(?!2[5ef]|3b|5c)[0-9a-f]{2})+)*/?")
+_NAMING: Final = rb"[a-z0-9._~!$&'()*+,:=@-]*"
+_PLAIN: Final = re.compile(rb"(?:/(?![./])%b(?:%%(?!2[5ef]|3b|5c)[0-9a-f]{2}%b)*)*" % (_NAMING, _NAMING))
 """A path in lower case that every server reads alike: its escapes are of characters that mean nothing in a path."""
 
 _PARAMETERS: Final = re.compile(rb";[^/]*")
@@ -42,8 +43,11 @@ _ODD: Final = frozenset({b"", b".", b".."})
 def split_target(target: bytes) -> tuple[bytes | None, bytes, bytes | None]:
     """A target's authority (absolute-form only), raw path, and query (None: no `?`), as they are forwarded: an absolute-form without a
     path asks for `/` (RFC 9112, section 3.2). The asterisk-form is the path `*`, which no rule has."""
+    if target.startswith(b"/"):
+        path, mark, query = target.partition(b"?")
+        return None, path, query if mark else None
     authority, rest = None, target
-    if target[:1] not in (b"/", b"*"):
+    if not target.startswith(b"*"):
         after = target.partition(b"://")[2]
         end = min((at for at in (after.find(b"/"), after.find(b"?")) if at >= 0), default=len(after))
         authority, rest = after[:end].rpartition(b"@")[2], after[end:]
@@ -51,12 +55,23 @@ def split_target(target: bytes) -> tuple[bytes | None, bytes, bytes | None]:
     return authority, path or b"/", query if mark else None
 
 
+def plain_reading(path: bytes) -> Segments | None:
+    """The one reading of a request's raw path that is plain; None: it is odd."""
+    lower = path.lower()
+    if _PLAIN.fullmatch(lower) is None:
+        return None
+    if b"%" in lower:
+        lower = _decoded(lower)
+    return tuple(lower.rstrip(b"/").split(b"/")[1:])
+
+
 def readings(path: bytes) -> Collection[Segments] | None:
     """Everything that a request's raw path can mean. A plain path has one reading. None: it may mean anything, for it is made up
     of more odd segments than are worth reading."""
+    plain = plain_reading(path)
+    if plain is not None:
+        return (plain,)
     lower = path.lower()
-    if _PLAIN.fullmatch(lower):
-        return (_cut(_decoded(lower)),)
     if not lower.startswith(b"/"):
         return ()
     decoded = _decoded(lower)
