@@ -1,5 +1,5 @@
 """Which rule a request meets, written as plainly as the promise reads: every rule is tried, every reading of the path is made. What the
-product's table is compared with; it shares no code with it."""
+product's table is compared with; of the product it has only the words that rules are written in."""
 
 from __future__ import annotations
 
