@@ -57,7 +57,7 @@ from idemproxy.idempotency.routes import Mode, Rule, own_fields
 from idemproxy.identifying import Identified, Identifier, Unnamed, reused, same
 from idemproxy.observe.metrics import Metrics, Passed, Probed
 from idemproxy.observing import Observing
-from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown
+from idemproxy.outcomes import Fenced, Left, NotWon, Seen, StoreDown
 from idemproxy.owner import Owner
 from idemproxy.ownership import Ownership
 from idemproxy.probing import Happened, Moved, Prober
@@ -201,8 +201,7 @@ class Gateway:
             if owner is None and seen is None and age is Age.OLD:
                 turn = await self._of_the_past(operation, deadline)
             elif owner is None:
-                owner = self._ownership.begin(operation, seen)
-                outcome = await _first(owner)
+                outcome = await self._ownership.execute(operation, seen)
                 match outcome:
                     case Answered() | Streaming() | Failed():
                         return outcome
@@ -372,15 +371,6 @@ class Gateway:
     def refusal(self, status: int, detail: str, fields: Fields = (), rule: Rule | None = None) -> Answer:
         """What a client gets that is refused below the rules; `rule` is the one that its head has met, if it was read."""
         return answer_to(fields, Problem(Slug.NOT_HTTP, detail, status=status), rule, self._docs_url)
-
-
-async def _first(owner: Owner) -> Outcome:
-    """What the request that began an execution gets. When its client goes away meanwhile, the execution goes on without it."""
-    try:
-        return await asyncio.shield(owner.first)
-    except asyncio.CancelledError:
-        owner.nobody()
-        raise
 
 
 async def _result(ended: asyncio.Future[Left]) -> bool:

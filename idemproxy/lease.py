@@ -13,7 +13,7 @@ from idemproxy.errors import StoreError
 from idemproxy.idempotency.identity import short_id
 from idemproxy.idempotency.routes import Rule
 from idemproxy.observe.metrics import RuleMetrics
-from idemproxy.stores.base import Claimed, Dead, Found, Locked, Missing, NextAttempt, Renewal, Renewed, Store
+from idemproxy.stores.base import Claimed, Dead, Found, Locked, Missing, NextAttempt, Renewal, Renewed, RenewFact, Store
 
 log = structlog.get_logger()
 
@@ -50,6 +50,8 @@ class Lease:
         """Whether another was found to own the operation."""
         self._confirmed_at = asked_at
         self._good_until = self._end(asked_at)
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def holds(self) -> bool:
@@ -70,12 +72,29 @@ class Lease:
         self._good_until = self._end(asked_at)
         self.version = version
 
-    async def keep(self, replaced: Callable[[], None]) -> None:
-        """Renew until cancelled. `replaced` is called when another is found to own the operation: at once no byte more is sent for it."""
-        pause, missed = self._rule.lease / 3000, False
+    def keep(self, replaced: Callable[[], None]) -> None:
+        """Renew until `rest`. `replaced` is called when another is found to own the operation: at once no byte more is sent for it."""
+        # Most executions are over before the first renewal: until then a timer does, and no task.
+        pause = self._rule.lease / 3000
+        self._timer = asyncio.get_running_loop().call_later(pause, self._begin, replaced)
+
+    async def rest(self) -> None:
+        """No renewal any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+
+    def _begin(self, replaced: Callable[[], None]) -> None:
+        self._renewing = asyncio.ensure_future(self._renew(replaced))
+
+    async def _renew(self, replaced: Callable[[], None]) -> None:
+        missed = False
         while True:
-            await asyncio.sleep(pause)
+            pause = self._rule.lease / 3000
             asked_at = self._clock()
+            fact: RenewFact | None = None
             try:
                 asked = Renewal(self._token, self._rule.lease, self._rule.ttl)
                 fact = await self._store.renew(self._record_id, asked)
@@ -83,9 +102,9 @@ class Lease:
                 self._metrics.leases_not_renewed.add()
                 log.warning("lease not renewed", **self._named, error=str(error))
                 pause = min(self._rule.lease / 10_000, LONGEST_PAUSE)
-                continue
-            pause = self._rule.lease / 3000
             match fact:
+                case None:
+                    pass
                 case Renewed(version):
                     self._confirmed(asked_at, version)
                 case Missing() | Locked():
@@ -100,6 +119,7 @@ class Lease:
                     return
                 case other:
                     assert_never(other)
+            await asyncio.sleep(pause)
 
     async def number(self, *, may_have_run: bool) -> bool:
         """Number the owner's own next attempt; False where the store gives no leave for one. `may_have_run`: one that was sent before may

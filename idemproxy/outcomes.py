@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from idemproxy.execution import Answered, Delivery, Failed
-from idemproxy.idempotency.operation import Free, LeaveUnknown, Transition
-from idemproxy.idempotency.record import Reason, State
+from idemproxy.idempotency.messages import Answer
+from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition
+from idemproxy.idempotency.record import Reason, State, Tombstone
 from idemproxy.idempotency.routes import Rule
 from idemproxy.stores.base import Dead, Done, EndFact, Found, Locked, Missing
 
@@ -35,6 +37,11 @@ Seen = tuple[bytes, int]
 """The token and version of an unknown record, as it was read before it is taken over."""
 
 
+LARGE: Final = 1 << 20
+TRIES_WHOLE: Final = 5
+"""How often a large answer is asked to be recorded whole, before the record says only that it was too large to keep."""
+
+
 def state_left(transition: Transition, fact: EndFact | None) -> tuple[State, Reason]:
     """The state that an acknowledged end left, and why it is unknown where it is."""
     match fact, transition:
@@ -57,3 +64,12 @@ def after_end(fact: EndFact | None, transition: Transition, delivery: Delivery, 
             return replace(delivery, state="unknown")
         case _:
             return delivery
+
+
+def smaller(transition: Transition, asked: int) -> Transition:
+    """An answer that the store does not take is not asked for ever: that it was executed is what must be kept."""
+    match transition:
+        case Complete(Answer(status=status, body=body)) if len(body) > LARGE and asked >= TRIES_WHOLE:
+            return Complete(Tombstone(status))
+        case _:
+            return transition

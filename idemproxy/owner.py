@@ -18,14 +18,13 @@ from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.execution import Delivery, End, Failed, Forward, Operation, Streaming, asked_pause
 from idemproxy.forwarding import unreachable
 from idemproxy.idempotency.identity import short_id
-from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown, Transition, cause_of, pause_before
 from idemproxy.idempotency.problems import Problem, Slug
-from idemproxy.idempotency.record import Reason, Tombstone
+from idemproxy.idempotency.record import Reason
 from idemproxy.idempotency.routes import OnStoreFailure
 from idemproxy.lease import Lease
 from idemproxy.observe.metrics import Metrics
-from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown, after_end, state_left
+from idemproxy.outcomes import Fenced, Left, NotWon, Outcome, Seen, StoreDown, after_end, smaller, state_left
 from idemproxy.stores.base import (
     Anew,
     Claim,
@@ -56,9 +55,6 @@ QUICK: Final = 0.5
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two askings for the same end."""
-LARGE: Final = 1 << 20
-TRIES_WHOLE: Final = 5
-"""How often a large answer is asked to be recorded whole, before the record says only that it was too large to keep."""
 
 
 class Registry(Protocol):
@@ -101,7 +97,7 @@ class Owner:
         self._alone = False
         self._hurry = asyncio.Event()
         self._tee: Tee | None = None
-        self._sending: asyncio.Task[End] | None = None
+        self._sending: asyncio.Task[Any] | None = None
         self._tries = 0
         self._sent = False
         self._ever_sent = False
@@ -111,36 +107,54 @@ class Owner:
 
     async def run(self) -> None:
         """Claim, forward, record. Never raises but for a defect, and then leaves no follower waiting."""
+        if await self.claim() is None:
+            await self.execute()
+
+    async def claim(self) -> NotWon | StoreDown | None:
+        """None: the operation is this owner's to execute. Cancelled, it may own it all the same: whoever cancels it lets it `run`."""
         try:
             fact = await self._acquire()
-            match fact:
-                case Claimed():
-                    self._lease = self._won(fact)
-                    if self._seen is not None:
-                        self._metrics.take_overs.add()
-                    await self._execute(self._lease)
-                case None if self._fails_open:
-                    self._unprotected = True
-                    self._metrics.unprotected.add()
-                    log.warning(
-                        "forwarded unprotected",
-                        **self._named,
-                        why="store gives no fact",
-                    )
-                    await self._execute(None)
-                case None:
-                    self._give(StoreDown())
-                    self._leave(StoreDown())
-                    self._take_back()
-                case _:
-                    self._give(NotWon(fact))
-                    self._leave(fact)
-                    self._take_back()
+        except asyncio.CancelledError:
+            self._doubtful = True
+            raise
+        except BaseException:
+            self._end_badly()
+            raise
+        match fact:
+            case Claimed():
+                self._lease = self._won(fact)
+                if self._seen is not None:
+                    self._metrics.take_overs.add()
+                return None
+            case None if self._fails_open:
+                self._unprotected = True
+                self._metrics.unprotected.add()
+                log.warning("forwarded unprotected", **self._named, why="store gives no fact")
+                return None
+            case None:
+                return self._give_up(StoreDown(), StoreDown())
+            case _:
+                return self._give_up(NotWon(fact), fact)
+
+    async def execute(self) -> None:
+        """Forward and record what was claimed. Never raises but for a defect, and then leaves no follower waiting."""
+        try:
+            await self._execute(self._lease)
         finally:
-            if self._tee is not None:
-                self._tee.cut()
-            self._give(Failed.lost(Reason.NONE, self.operation.rule) if self._ever_sent else StoreDown())
-            self._leave(None)
+            self._end_badly()
+
+    def _give_up(self, outcome: NotWon | StoreDown, left: Left) -> NotWon | StoreDown:
+        self._give(outcome)
+        self._leave(left)
+        self._take_back()
+        return outcome
+
+    def _end_badly(self) -> None:
+        """Nobody is left waiting, however this came here. Nothing happens to what has ended well."""
+        if self._tee is not None:
+            self._tee.cut()
+        self._give(Failed.lost(Reason.NONE, self.operation.rule) if self._ever_sent else StoreDown())
+        self._leave(None)
 
     async def _acquire(self) -> ClaimFact | TakeOverFact | None:
         """None: the store gave no fact. A claim whose reply was lost is asked again with the same token."""
@@ -188,32 +202,30 @@ class Owner:
         )
 
     async def _execute(self, lease: Lease | None) -> None:
-        renewing = None if lease is None else asyncio.ensure_future(lease.keep(self._replaced))
+        if lease is not None:
+            lease.keep(self._replaced)
         self._metrics.executions.up()
         try:
-            end = await self._forward()
+            end = self._drained() if self.draining else await self._forward()
             while await self._may_send_again(end):
                 end = await self._forward()
             await self._settle(end.transition, end.delivery)
         finally:
             self._metrics.executions.down()
-            if renewing is not None:
-                renewing.cancel()
-                await asyncio.gather(renewing, return_exceptions=True)
+            if lease is not None:
+                await lease.rest()
 
     async def _forward(self) -> End:
         attempt = 1 if self._lease is None else self._lease.attempt
         self._tries += 1
         began = self._clock()
-        sending = self._ownership.forward(Forward(self.operation, attempt, self.guard, self._stream))
-        self._sending = asyncio.ensure_future(sending)
-        if self.draining:
-            self._sending.cancel()
+        self._sending = sending = asyncio.current_task()
         try:
-            return await self._sending
+            return await self._ownership.forward(Forward(self.operation, attempt, self.guard, self._stream))
         except asyncio.CancelledError:
-            if not self.draining:
+            if not self.draining or sending is None:
                 raise
+            sending.uncancel()
             return self._drained()
         except Exception as error:
             log.exception("forward failed", **self._named, exc_info=error)
@@ -307,7 +319,7 @@ class Owner:
                     if self._lease is not None:
                         self._metrics.ends_given_up.add()
                     return
-                transition = _smaller(transition, asked)
+                transition = smaller(transition, asked)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
@@ -429,12 +441,3 @@ class Owner:
     @property
     def _named(self) -> dict[str, str]:
         return {"rule": self.operation.rule.name, "id": short_id(self.operation.record_id)}
-
-
-def _smaller(transition: Transition, asked: int) -> Transition:
-    """An answer that the store does not take is not asked for ever: that it was executed is what must be kept."""
-    match transition:
-        case Complete(Answer(status=status, body=body)) if len(body) > LARGE and asked >= TRIES_WHOLE:
-            return Complete(Tombstone(status))
-        case _:
-            return transition

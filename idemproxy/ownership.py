@@ -14,7 +14,7 @@ from idemproxy.clocks import Clock
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.execution import End, Forward, Operation
 from idemproxy.observe.metrics import Metrics
-from idemproxy.outcomes import Seen
+from idemproxy.outcomes import Outcome, Seen
 from idemproxy.owner import FIRST_PAUSE, Owner
 from idemproxy.stores.base import Store, TakeBack
 
@@ -56,14 +56,41 @@ class Ownership:
         """The owner in this process, asked before the store is."""
         return self._executing.get(record_id)
 
+    async def execute(self, operation: Operation, seen: Seen | None) -> Outcome:
+        """Claim the operation (or, with `seen`, take it over), and execute it where that is won. Gives what the request gets that asks for
+        it; when its client goes away meanwhile, the execution goes on without it."""
+        owner = self._enter(operation, seen)
+        try:
+            lost = await owner.claim()
+            if lost is not None:
+                return lost
+            self._start(owner, owner.execute())
+        except asyncio.CancelledError:
+            owner.nobody()
+            self._start(owner, owner.run())
+            raise
+        try:
+            return await asyncio.shield(owner.first)
+        except asyncio.CancelledError:
+            owner.nobody()
+            raise
+
     def begin(self, operation: Operation, seen: Seen | None) -> Owner:
-        """Enter the registry, and only then ask for the claim (or, with `seen`, for a take-over)."""
+        """The same, with nobody who waits for it."""
+        owner = self._enter(operation, seen)
+        self._start(owner, owner.run())
+        return owner
+
+    def _enter(self, operation: Operation, seen: Seen | None) -> Owner:
+        """Enter the registry: only then is the claim asked for."""
         owner = self._executing[operation.record_id] = Owner(self, operation, seen)
         owner.draining = self._cut.is_set()
-        task = asyncio.ensure_future(owner.run())
+        return owner
+
+    def _start(self, owner: Owner, running: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(running)
         self._tasks[task] = owner
         task.add_done_callback(self._over)
-        return owner
 
     def take_back(self, record_id: str, asked: TakeBack, until: float) -> None:
         """Ask for it until it is acknowledged, or `until` on this process's clock. Holds nothing of the request."""
@@ -91,13 +118,14 @@ class Ownership:
 
     async def idle(self) -> None:
         """Return once nothing is executed in this process."""
-        while self._tasks or self._later:
-            await asyncio.wait([*self._tasks, *self._later])
+        while self._tasks or self._later or self._executing:
+            over: list[asyncio.Future[Any]] = [owner.ended for owner in self._executing.values()]
+            await asyncio.wait([*self._tasks, *self._later, *over])
 
     def cut(self) -> None:
         """The drain time is over: every execution stops, and records how far it came."""
         self._cut.set()
-        for owner in list(self._tasks.values()):
+        for owner in {*self._tasks.values(), *self._executing.values()}:
             owner.cut()
 
     async def abandon(self) -> None:

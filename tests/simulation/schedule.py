@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 
 import idemproxy.gateway
-import idemproxy.owner
+import idemproxy.outcomes
 import idemproxy.tee
 from idemproxy.idempotency.matching import RouteTable
 from idemproxy.idempotency.routes import Rule
@@ -58,7 +58,7 @@ def prepared() -> Iterator[None]:
                 stack.enter_context(_instead(module, "log", LOG))
         stack.enter_context(_instead(idemproxy.gateway, "RouteTable", _table))
         stack.enter_context(_instead(idemproxy.tee, "BUFFERED", 40))
-        stack.enter_context(_instead(idemproxy.owner, "LARGE", 100))
+        stack.enter_context(_instead(idemproxy.outcomes, "LARGE", 100))
         collecting = gc.isenabled()
         gc.disable()
         if collecting:

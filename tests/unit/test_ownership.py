@@ -15,8 +15,7 @@ from idemproxy.idempotency.operation import Complete, Free, LeaveUnknown
 from idemproxy.idempotency.problems import Slug
 from idemproxy.idempotency.record import OnUnknown, Reason, State, Tombstone
 from idemproxy.idempotency.routes import OnStoreFailure
-from idemproxy.outcomes import Fenced, NotWon, StoreDown
-from idemproxy.owner import TRIES_WHOLE
+from idemproxy.outcomes import TRIES_WHOLE, Fenced, NotWon, StoreDown
 from idemproxy.stores.base import Claim, Claimed, Found, Missing, SettleRelease, TakeOver
 from idemproxy.tee import BUFFERED, Tee
 from tests.unit.owning import ANSWER, ID, RULE, WHOLE, World, operation
@@ -430,3 +429,52 @@ async def test_a_large_answer_that_the_store_does_not_take_becomes_a_tombstone(w
     record = world.store.slots[ID].record
     assert record is not None
     assert record.answer == Tombstone(201)
+
+
+@pytest.mark.parametrize("when", ["before it is applied", "after it was applied"])
+async def test_a_client_that_leaves_while_its_claim_is_asked_leaves_one_execution(world: World, when: str) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(command: str) -> None:
+        if command == "claim" and world.store.asked.count("claim") == 1:
+            asked.set()
+            await go.wait()
+
+    if when == "before it is applied":
+        world.store.before = hold
+    else:
+        world.store.after = hold
+    request = asyncio.ensure_future(world.ownership.execute(operation(), None))
+    async with asyncio.timeout(20):
+        await asked.wait()
+        assert world.ownership.executing(ID) is not None
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        await world.ownership.idle()
+    assert world.sent == [1]
+    assert world.state() is State.COMPLETED
+
+
+async def test_the_drain_waits_for_a_claim_that_is_asked_and_its_end_sends_nothing(world: World) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(command: str) -> None:
+        if command == "claim":
+            asked.set()
+            await go.wait()
+
+    world.store.before = hold
+    request = asyncio.ensure_future(world.ownership.execute(operation(), None))
+    async with asyncio.timeout(20):
+        await asked.wait()
+        idle = asyncio.ensure_future(world.ownership.idle())
+        await asyncio.sleep(0)
+        world.ownership.cut()
+        go.set()
+        outcome = await request
+        await idle
+    assert isinstance(outcome, Failed)
+    assert outcome.problem.slug is Slug.SHUTTING_DOWN
+    assert world.sent == []
+    assert world.state() in (None, State.RELEASED)
