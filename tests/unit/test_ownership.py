@@ -469,7 +469,9 @@ async def test_the_drain_waits_for_a_claim_that_is_asked_and_its_end_sends_nothi
     async with asyncio.timeout(20):
         await asked.wait()
         idle = asyncio.ensure_future(world.ownership.idle())
-        await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not idle.done()
         world.ownership.cut()
         go.set()
         outcome = await request
