@@ -276,11 +276,13 @@ def _streamed(answering: Answering, rule: Rule) -> bool:
             pass
         case other:
             assert_never(other)
-    fields = answering.head.fields
-    kinds = [value.partition(b";")[0].strip().lower() for value in values(fields, b"content-type")]
-    if any(kind in _STREAMS for kind in kinds):
+    fields, names = answering.head.fields, answering.head.names
+    if b"x-accel-buffering" in names and any(value.lower() == b"no" for value in values(fields, b"x-accel-buffering")):
         return True
-    return any(value.lower() == b"no" for value in values(fields, b"x-accel-buffering"))
+    if b"content-type" not in names:
+        return False
+    kinds = [value.partition(b";")[0].strip().lower() for value in values(fields, b"content-type")]
+    return any(kind in _STREAMS for kind in kinds)
 
 
 _STREAMS: Final = frozenset(

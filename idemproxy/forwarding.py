@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
-from idemproxy.http1.connection import forwardable, forwardable_trailers, options
+from idemproxy.http1.connection import forwardable, forwardable_trailers
 from idemproxy.http1.heads import MAX_LENGTH, AnswerHead, Chunked, Length, NoBody, RequestHead
 from idemproxy.http1.writing import chunk, field_lines, last_chunk
 from idemproxy.idempotency.answering import answer_to
@@ -52,7 +52,7 @@ class Hop:
 def wanted_upgrade(head: RequestHead) -> bytes | None:
     """The protocols that a request asks to switch to, as they go on. `h2c` does not: inside it, requests would pass the rules by
     (FORWARDING.md, point 19). Nor does a request that has a body switch."""
-    if head.minor == 0 or not isinstance(head.framing, NoBody) or b"upgrade" not in options(head.fields):
+    if head.minor == 0 or not isinstance(head.framing, NoBody) or b"upgrade" not in head.options:
         return None
     asked = [name.strip(b" \t") for value in values(head.fields, b"upgrade") for name in value.split(b",")]
     kept = [name for name in asked if name and name.lower() != b"h2c"]

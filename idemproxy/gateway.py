@@ -140,7 +140,7 @@ class Gateway:
         head = incoming.head
         rule = self._routes.find(head.method, head.target, head.fields)
         try:
-            check_options(head.fields, frozenset() if rule is None else self._guarded.get(rule.name, frozenset()))
+            check_options(head.options, frozenset() if rule is None else self._guarded.get(rule.name, frozenset()))
         except BadHead as error:
             # Nothing more is read of a client that is refused for what it sent (FORWARDING.md, point 10).
             incoming.head = replace(head, keep_alive=False)

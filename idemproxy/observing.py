@@ -206,7 +206,7 @@ class Observing:
         scope = await self._identifier.scope(heard, rule)
         told = _Told(fields=_named(heard, rule, scope))
         try:
-            check_options(heard.head.fields, own_fields(rule))
+            check_options(heard.head.options, own_fields(rule))
             asked = await self._identifier.identify(heard, rule)
         except BadHead:
             told.judgement = _refused(Slug.NOT_HTTP)

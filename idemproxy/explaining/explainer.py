@@ -154,7 +154,7 @@ class Explainer:
         )
         so_far = Explanation(request, rule, passed, None, UNRULED)
         try:
-            check_options(head.fields, frozenset() if rule is None else own_fields(rule))
+            check_options(head.options, frozenset() if rule is None else own_fields(rule))
         except BadHead as error:
             return replace(so_far, verdict=_refused(error))
         if rule is None:

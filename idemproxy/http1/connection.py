@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from idemproxy.http1.heads import BadHead, members
+from idemproxy.http1.heads import BadHead, members, options
 from idemproxy.idempotency.messages import Field, Fields, values
 
 HOP_BY_HOP: Final = frozenset(
@@ -44,16 +44,16 @@ _NOT_IN_TRAILERS: Final = (
 )
 
 
-def options(fields: Fields) -> frozenset[bytes]:
-    """What every Connection field lists, in lower case."""
-    listed = values(fields, b"connection")
-    return members(listed) - {b""} if listed else frozenset()
-
-
 def forwardable(fields: Fields) -> Fields:
     """The fields that go on to the next hop, as they came (FORWARDING.md, point 4). `TE: trailers` goes on, without what else TE
     accepts and also where Connection lists TE, as it should: the next hop's trailers are read and passed on."""
-    dropped = HOP_BY_HOP | (options(fields) - END_TO_END)
+    own = [kind for name, _ in fields if (kind := name.lower()) in HOP_BY_HOP]
+    if not own:
+        return fields
+    listed = options(values(fields, b"connection")) - END_TO_END if b"connection" in own else frozenset()
+    dropped = HOP_BY_HOP | listed if listed else HOP_BY_HOP
+    if b"te" not in own:
+        return tuple([field for field in fields if field[0].lower() not in dropped])
     kept: list[Field] = []
     for field in fields:
         kind = field[0].lower()
@@ -64,10 +64,10 @@ def forwardable(fields: Fields) -> Fields:
     return tuple(kept)
 
 
-def check_options(fields: Fields, guarded: frozenset[bytes]) -> None:
-    """Refuse a request that would have a field vanish on which its meaning hangs. `guarded` are a rule's own fields, in lower case.
-    Raises BadHead(400)."""
-    if options(fields) & (END_TO_END | guarded):
+def check_options(listed: frozenset[bytes], guarded: frozenset[bytes]) -> None:
+    """Refuse a request that would have a field vanish on which its meaning hangs. `listed` is what its Connection lists, `guarded` are
+    a rule's own fields, all in lower case. Raises BadHead(400)."""
+    if listed and listed & (END_TO_END | guarded):
         raise BadHead(400, "The request's Connection field lists a field that is not the connection's own.")
 
 

@@ -62,7 +62,8 @@ Framing = NoBody | Length | Chunked | UntilClose
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """A request's head. `method` and `target` are raw; `minor` is 0 or 1; `fields` are as they came. `keep_alive`: the connection may
-    serve another request. `expects_continue`: the client waits for a 100 before it sends the body."""
+    serve another request. `expects_continue`: the client waits for a 100 before it sends the body. `options` is what Connection lists,
+    in lower case."""
 
     method: bytes
     target: bytes
@@ -71,12 +72,13 @@ class RequestHead:
     framing: NoBody | Length | Chunked
     keep_alive: bool
     expects_continue: bool
+    options: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerHead:
     """An answer's head. `status_line` is what came behind `HTTP/1.x `: the code, and mostly a space and the reason. `keep_alive` is what
-    version and Connection say; whether the framing allows it is another matter."""
+    version and Connection say; whether the framing allows it is another matter. `names` are those of the fields, in lower case."""
 
     minor: int
     status: int
@@ -84,6 +86,7 @@ class AnswerHead:
     status_line: bytes
     fields: Fields
     keep_alive: bool
+    names: frozenset[bytes]
 
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -103,6 +106,7 @@ _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _HOST_VALUE: Final = re.compile(rb"(?:" + _HOST + rb")?")
 _ABSOLUTE: Final = re.compile(rb"https?://" + _HOST + rb"(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
 
+_NONE: Final[frozenset[bytes]] = frozenset()
 _WATCHED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
 
 
@@ -154,7 +158,8 @@ def parse_request(block: bytes) -> RequestHead:
         fields,
         _request_framing(watched.get(b"content-length", ()), watched.get(b"transfer-encoding", ()), minor),
         _keep_alive(watched.get(b"connection", ()), minor),
-        minor == 1 and b"100-continue" in members(watched.get(b"expect", ())),
+        minor == 1 and b"expect" in watched and b"100-continue" in members(watched[b"expect"]),
+        options(watched[b"connection"]) if b"connection" in watched else _NONE,
     )
 
 
@@ -172,25 +177,21 @@ def parse_answer(block: bytes) -> AnswerHead:
     digit, status_line, status, reason = found.groups()
     minor = 0 if digit == b"0" else 1
     fields = _fields(block, found.end(2) + 2)
-    lengths = connections = 0
-    for name, value in fields:
-        kind = name.lower()
-        if kind == b"content-length":
-            lengths += 2 if b"," in value else 1
-        elif kind == b"connection":
-            connections += 1
-    if lengths > 1:
+    names = [name.lower() for name, _ in fields]
+    if b"content-length" in names and (
+        names.count(b"content-length") > 1 or b"," in fields[names.index(b"content-length")][1]
+    ):
         fields = _one_length(fields)
-    keep_alive = _keep_alive(values(fields, b"connection") if connections else (), minor)
-    return AnswerHead(minor, int(status), reason or b"", status_line, fields, keep_alive)
+    keep_alive = _keep_alive(values(fields, b"connection") if b"connection" in names else (), minor)
+    return AnswerHead(minor, int(status), reason or b"", status_line, fields, keep_alive, frozenset(names))
 
 
 def answer_framing(head: AnswerHead, method: bytes) -> Framing:
     """How the body of an answer to `method` is framed (RFC 9112, section 6.3). Raises BadHead(502) where readers could disagree."""
     if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
         return NoBody()
-    lengths = values(head.fields, b"content-length")
-    codings = values(head.fields, b"transfer-encoding")
+    lengths = values(head.fields, b"content-length") if b"content-length" in head.names else ()
+    codings = values(head.fields, b"transfer-encoding") if b"transfer-encoding" in head.names else ()
     if codings:
         if lengths:
             raise BadHead(502, "The upstream's answer has both Content-Length and Transfer-Encoding.")
@@ -298,6 +299,11 @@ def _length(lengths: Sequence[bytes]) -> int | None:
         return None
     octets = int(lengths[0])
     return octets if octets <= MAX_LENGTH else None
+
+
+def options(connections: Sequence[bytes]) -> frozenset[bytes]:
+    """What Connection fields of these values list, in lower case."""
+    return members(connections) - {b""}
 
 
 def _keep_alive(connections: Sequence[bytes], minor: int) -> bool:

@@ -390,6 +390,8 @@ _LIMIT: Final = re.compile(rb"timeout[ \t]*=[ \t]*\"?(\d{1,6})", re.IGNORECASE)
 
 def _keep_alive_limit(head: AnswerHead) -> float | None:
     """Seconds, of `Keep-Alive: timeout=` (RFC 2068, section 19.7.1)."""
+    if b"keep-alive" not in head.names:
+        return None
     for value in values(head.fields, b"keep-alive"):
         if (found := _LIMIT.search(value)) is not None:
             return float(found[1])
