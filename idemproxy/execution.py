@@ -252,6 +252,9 @@ class _Kept:
 
 async def _collect(answering: Answering, pieces: list[bytes], limit: int) -> bool:
     """Read the body into `pieces`; False where it is not whole soon, or larger than `limit`."""
+    if (body := answering.take()) is not None:
+        pieces.append(body)
+        return len(body) <= limit
     size = 0
     try:
         async with asyncio.timeout(SOON):

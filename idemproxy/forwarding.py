@@ -189,10 +189,12 @@ class Forwarding:
             return
         try:
             await incoming.begin(answer_head(answering.head), answering.framing)
-            while (piece := await answering.piece()) is not None:
+            piece = answering.take() or await answering.piece()
+            while piece is not None:
                 if observer is not None:
                     observer.answer_piece(piece)
                 await incoming.write(piece)
+                piece = await answering.piece()
             if observer is not None:
                 observer.over(None)
             await incoming.end(trailer_lines(answering.trailers))

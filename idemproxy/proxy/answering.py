@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
 from idemproxy.http1.body import AnswerBodyReader, BadBody, CutShort
@@ -58,6 +57,16 @@ class Answering:
             await self._read()
         return self._pieces.pop(0)
 
+    def take(self) -> bytes | None:
+        """The body, where it is whole already; None: `piece` gives it. Raises AnswerBroken."""
+        if self._connection is not None and self._connection.received:
+            self._feed(self._connection)
+        if not self._reader.complete:
+            return None
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        return body
+
     def close(self) -> None:
         """Drop what is left of the exchange."""
         if self._connection is not None:
@@ -72,12 +81,9 @@ class Answering:
             if connection.ended is not Ended.NOT:
                 self._at_end(connection)
                 return
-            try:
-                async with asyncio.timeout(self._idle or None):
-                    await connection.more()
-            except TimeoutError:
+            if not await connection.more(self._idle):
                 self.close()
-                raise AnswerBroken(Lost.TIMEOUT, "the upstream fell silent in its answer") from None
+                raise AnswerBroken(Lost.TIMEOUT, "the upstream fell silent in its answer")
             return
         self._feed(connection)
 

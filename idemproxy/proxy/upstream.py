@@ -322,14 +322,16 @@ class _Exchange:
         if sending is not None and not sending.done():
             await connection.more()
             return None
-        if self._answer_by is None and patience.response:
-            self._answer_by = asyncio.get_running_loop().time() + patience.response
-        try:
-            async with asyncio.timeout_at(self._answer_by):
-                await connection.more()
-        except TimeoutError:
-            return self._lost(Lost.TIMEOUT, "the upstream did not answer in time")
-        return None
+        if not patience.response:
+            await connection.more()
+            return None
+        now = asyncio.get_running_loop().time()
+        if self._answer_by is None:
+            self._answer_by = now + patience.response
+        left = self._answer_by - now
+        if left > 0 and await connection.more(left):
+            return None
+        return self._lost(Lost.TIMEOUT, "the upstream did not answer in time")
 
     def _unsent(self, sending: asyncio.Task[None]) -> SentNoAnswer | None:
         """The outcome, where the request could not be sent whole."""

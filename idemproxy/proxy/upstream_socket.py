@@ -10,6 +10,8 @@ import struct
 from enum import Enum, auto
 from typing import Final, cast
 
+from idemproxy.proxy.alarm import Alarm
+
 HIGH_WATER: Final = 65_536
 _NOTHING: Final = 1
 """Bytes that a transport may hold and still call for more. It then writes at once, under uvloop too, and tells when all has left. (At 0,
@@ -43,6 +45,8 @@ class UpstreamSocket(asyncio.Protocol):
         self._paused_reading = False
         self._resting = False
         self._poll: select.poll | None = None
+        self._alarm = Alarm(asyncio.get_running_loop(), self._ring)
+        self._late = False
 
     # ---------------------------------------------------------------------------------------------------- asyncio's callbacks
 
@@ -76,6 +80,7 @@ class UpstreamSocket(asyncio.Protocol):
             self.ended = Ended.EOF if exc is None else Ended.RESET
         self.wake()
         self._let_write()
+        self._alarm.stop()
 
     def pause_writing(self) -> None:
         self._paused_writing = True
@@ -142,17 +147,28 @@ class UpstreamSocket(asyncio.Protocol):
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
 
-    async def more(self) -> None:
-        """Wait until something more came, or the connection ended. A wait that is cancelled loses nothing."""
+    async def more(self, patience: float = 0) -> bool:
+        """Wait until something more came, or the connection ended; False where neither was so within `patience` seconds (0: for ever). A
+        wait that is cancelled loses nothing."""
         if len(self.received) <= HIGH_WATER:
             self._resume_reading()
         if self.ended is not Ended.NOT:
-            return
+            return True
+        self._late = False
+        self._alarm.set(patience)
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
         finally:
             self._waiter = None
+            self._alarm.clear()
+        # What came in the very turn in which the time ran out is not thrown away.
+        return not self._late or bool(self.received) or self.ended is not Ended.NOT
+
+    def _ring(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._late = True
+            self._waiter.set_result(None)
 
     def abort(self) -> None:
         """Break the connection: nothing more is sent, not even what the kernel still has."""

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from idemproxy.proxy.client_socket import Alarm, ClientGone, ClientSocket
+from idemproxy.proxy.alarm import Alarm
+from idemproxy.proxy.client_socket import ClientGone, ClientSocket
 from tests.proxy.wire import eventually
 
 SHORT = 0.02
