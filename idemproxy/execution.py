@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Self, assert_never
+
+import msgspec
 
 from idemproxy.forwarding import Forwarding, answer_head, request_head, trailer_lines, unreachable, whole_body
 from idemproxy.http1.heads import AnswerHead, Chunked, Framing, Length, NoBody, RequestHead, UntilClose
@@ -25,8 +26,7 @@ SOON: Final = 0.25
 """Seconds after its head in which an answer's body must be whole to be recorded before it is sent; past that it is streamed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """A request that a rule protects: read whole and identified."""
 
     record_id: str
@@ -38,20 +38,22 @@ class Operation:
     body: bytes
     trailers: Fields
     interim: Callable[[AnswerHead], None]
-    credential: str = field(default="", repr=False)
+    credential: str = ""
     """Names what its caller showed, under a rule with `reauthorize`."""
 
+    def __repr__(self) -> str:
+        """Without what its client sent."""
+        return f"Operation(record_id={self.record_id!r}, rule={self.rule.name!r})"
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+
+class Answered(msgspec.Struct, frozen=True):
     """The upstream's answer, whole."""
 
     answer: Answer
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class Streaming:
+class Streaming(msgspec.Struct, frozen=True):
     """The upstream's answer as it comes: `head` as in Answer.head."""
 
     status: int
@@ -60,8 +62,7 @@ class Streaming:
     tee: Tee
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The upstream gave no answer that could be used: what the client gets instead, and the state it leaves."""
 
     problem: Problem
@@ -76,8 +77,7 @@ class Failed:
 Delivery = Answered | Streaming | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """How a forward ended: what the record becomes, and what the client gets. `status` is the upstream's, None where no head came."""
 
     transition: Transition
@@ -85,8 +85,7 @@ class End:
     status: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """Leave to send an operation, as the attempt of that number. `guard` is asked before each byte; `give` hands the client
     an answer that is to be seen before it is whole."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any, TypeVar, assert_never
 
 import structlog
+from msgspec import structs
 
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreError
@@ -143,7 +143,7 @@ class Gateway:
             check_options(head.options, frozenset() if rule is None else self._guarded.get(rule.name, frozenset()))
         except BadHead as error:
             # Nothing more is read of a client that is refused for what it sent (FORWARDING.md, point 10).
-            incoming.head = replace(head, keep_alive=False)
+            incoming.head = structs.replace(head, keep_alive=False)
             await incoming.answer(self.refusal(error.status, error.detail, incoming.head.fields, rule))
             return
         if rule is None:

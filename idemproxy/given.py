@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import assert_never
+
+import msgspec
+from msgspec import structs
 
 from idemproxy.execution import Answered, Failed, Streaming
 from idemproxy.idempotency.jwt_claims import Doubt
@@ -25,8 +27,7 @@ UNSIGNED = Problem(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """The recorded answer, for a retry."""
 
     answer: Answer
@@ -41,7 +42,7 @@ def without_dropped(answer: Answer, rule: Rule) -> Answer:
         return answer
     first, *lines = answer.head.split(b"\r\n")[:-1]
     kept = [line for line in lines if line.partition(b":")[0].lower() not in rule.replay_drop_headers]
-    return replace(answer, head=b"".join(line + b"\r\n" for line in (first, *kept)))
+    return structs.replace(answer, head=b"".join(line + b"\r\n" for line in (first, *kept)))
 
 
 def store_down(rule: Rule) -> Refuse:
@@ -112,8 +113,7 @@ def shutting_down(rule: Rule) -> Problem:
     return Problem(Slug.SHUTTING_DOWN, detail, rule.retry_after)
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """What log and metrics say of it: `state` is the operation's, or the problem's slug."""
 
     decision: Decided

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol, assert_never
 
+import msgspec
+
 from idemproxy.clocks import Clock
 from idemproxy.errors import StoreError
 from idemproxy.execution import Operation
@@ -66,8 +68,7 @@ class Names(Protocol):
     async def name_newest(self, marker_id: str, asked: NameNewest) -> Newest: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Identified:
+class Identified(msgspec.Struct, frozen=True):
     """The operation, its key, and whether that can be new."""
 
     operation: Operation

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
+from msgspec import structs
 
 from idemproxy.execution import Answered, Delivery, Failed
 from idemproxy.idempotency.messages import Answer
@@ -13,8 +16,7 @@ from idemproxy.idempotency.routes import Rule
 from idemproxy.stores.base import Dead, Done, EndFact, Found, Locked, Missing
 
 
-@dataclass(frozen=True, slots=True)
-class NotWon:
+class NotWon(msgspec.Struct, frozen=True):
     """Somebody else's record stands there: what the store said."""
 
     fact: Found | Locked | Missing | Dead
@@ -61,7 +63,7 @@ def after_end(fact: EndFact | None, transition: Transition, delivery: Delivery, 
         case Done(State.UNKNOWN), Free(), Failed():
             return Failed.lost(Reason.RELEASED_AFTER_SEND, rule)
         case Done(State.UNKNOWN), Free(), Answered():
-            return replace(delivery, state="unknown")
+            return structs.replace(delivery, state="unknown")
         case _:
             return delivery
 

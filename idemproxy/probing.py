@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, assert_never
+
+from msgspec import structs
 
 from idemproxy.execution import Operation
 from idemproxy.forwarding import Forwarding, answer_head, request_head, trailer_lines
@@ -130,7 +132,9 @@ class Prober:
         target = target_of(rule.probe.target, rule.match.path, head.target, _named(rule, head.fields))
         if target is None:
             return None
-        asking = replace(head, method=b"GET", target=target, fields=_carried(rule, head.fields), framing=NoBody())
+        asking = structs.replace(
+            head, method=b"GET", target=target, fields=_carried(rule, head.fields), framing=NoBody()
+        )
         return Outgoing(
             head=request_head(asking, operation.peer, self._forwarding.hop),
             method=b"GET",

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, assert_never
+
+from msgspec import structs
 
 from idemproxy.clocks import Clock
 from idemproxy.execution import Operation
@@ -93,7 +95,7 @@ class Reauthorizer:
             return None
         host = tuple([field for field in head.fields if field[0].lower() == b"host"])
         fields = host + tuple([field for field in credential_fields(rule, head.fields) if field not in host])
-        asking = replace(head, method=b"GET", target=target, fields=fields, framing=NoBody())
+        asking = structs.replace(head, method=b"GET", target=target, fields=fields, framing=NoBody())
         return request_head(asking, operation.peer, self._forwarding.hop)
 
     async def _ask(self, name: bytes, head: bytes) -> Verdict:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from idemproxy.errors import IdemproxyError
 from idemproxy.idempotency.messages import Field, Fields, values
 
@@ -39,8 +41,7 @@ class NoBody:
     """Nothing follows the head."""
 
 
-@dataclass(frozen=True, slots=True)
-class Length:
+class Length(msgspec.Struct, frozen=True):
     """A body of exactly so many octets, perhaps 0."""
 
     octets: int
@@ -59,8 +60,7 @@ class UntilClose:
 Framing = NoBody | Length | Chunked | UntilClose
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(msgspec.Struct, frozen=True):
     """A request's head. `method` and `target` are raw; `minor` is 0 or 1; `fields` are as they came. `keep_alive`: the connection may
     serve another request. `expects_continue`: the client waits for a 100 before it sends the body. `options` is what Connection lists,
     in lower case."""
@@ -75,8 +75,7 @@ class RequestHead:
     options: frozenset[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerHead:
+class AnswerHead(msgspec.Struct, frozen=True):
     """An answer's head. `status_line` is what came behind `HTTP/1.x `: the code, and mostly a space and the reason. `keep_alive` is what
     version and Connection say; whether the framing allows it is another matter. `names` are those of the fields, in lower case."""
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import assert_never
 
+import msgspec
+
 from idemproxy.idempotency.framing import framed
 from idemproxy.idempotency.messages import Fields, values
 from idemproxy.idempotency.paths import split_target
@@ -27,8 +29,7 @@ from idemproxy.idempotency.template import cookies, segment
 SHORT = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """The string that names an operation. `derived`: no client wrote it, it was made of what the request says."""
 
     value: bytes

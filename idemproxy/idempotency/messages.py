@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 Field = tuple[bytes, bytes]
 """A header field: its name with its own case, and its value without the white space around it."""
 
@@ -25,8 +27,7 @@ class Request:
     fields: Fields
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What an upstream answered, whole. `head` is the status code, a space, the reason and the end-to-end field lines as
     they came, each line ended by CRLF, without the empty line: what is replayed byte for byte. `trailers` are the lines after
     a chunked body, in the same form. A head without Content-Length came chunked or until the close, and goes out chunked."""

@@ -4,9 +4,11 @@ Pure: a decision is a value, the gateway carries it out. Nothing here executes; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
+
+import msgspec
 
 from idemproxy.idempotency.credentials import began_by
 from idemproxy.idempotency.messages import Answer
@@ -17,19 +19,21 @@ from idemproxy.idempotency.routes import InFlight, OwnRetry, RetryCause, Rule
 # ------------------------------------------------------------------------------------------ (record found, request) -> decision
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """The operation runs: wait for its outcome, then decide again. `lease_left` is milliseconds."""
 
     lease_left: int
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(msgspec.Struct, frozen=True):
     """The recorded answer is the request's answer. `began_by` is the credential that it was given to, as far as is known."""
 
     answer: Answer
-    began_by: str = field(default="", repr=False)
+    began_by: str = ""
+
+    def __repr__(self) -> str:
+        """Without the credential."""
+        return f"Replay(answer={self.answer!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,7 @@ class Probe:
     silent: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(msgspec.Struct, frozen=True):
     """The request gets a problem, and nothing is executed. `differs` names the parts in which it is not the request that bore its key
     before."""
 
@@ -197,8 +200,7 @@ def still_in_flight(rule: Rule) -> Problem:
 # ---------------------------------------------------------------------------------------------- the forward's end -> transition
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(msgspec.Struct, frozen=True):
     """The upstream answered: its answer is the operation's, for good."""
 
     answer: Answer | Tombstone
@@ -209,8 +211,7 @@ class Free:
     """Nothing was executed: the operation may be claimed again."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveUnknown:
+class LeaveUnknown(msgspec.Struct, frozen=True):
     """It may have been executed, and nobody knows."""
 
     reason: Reason

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
 from enum import IntEnum
+
+import msgspec
 
 from idemproxy.errors import RecordUnreadable
 from idemproxy.idempotency.messages import Answer
@@ -47,15 +48,13 @@ class Reason(IntEnum):
     RELEASED_AFTER_SEND = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Tombstone:
+class Tombstone(msgspec.Struct, frozen=True):
     """An answer too large to keep: executed, never to be executed again, not to be replayed."""
 
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """What the store holds for an operation. Times are milliseconds on the store's clock. `lease_until` is when the last lease that
     was given ends, or ended. `fingerprint` is a digest, and behind it a mark of each part. `credential` names what its caller showed,
     under a rule that asks for that (`credentials.py`)."""
@@ -75,7 +74,12 @@ class Record:
     expires_at: int
     lease_until: int
     answer: Answer | Tombstone | None
-    credential: str = field(default="", repr=False)
+    credential: str = ""
+
+    def __repr__(self) -> str:
+        """Without the credential."""
+        told = [f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "credential"]
+        return f"Record({', '.join(told)})"
 
 
 _HEAD = struct.Struct(">2sBBBBIQQQQQ16s32sHHHIH")

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 from idemproxy.errors import IdemproxyError
 from idemproxy.http1.heads import AnswerHead
 
@@ -95,8 +97,7 @@ Pieces = Callable[[], Awaitable[bytes | None]]
 """Gives the next piece of a body, and None once there is no more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """A request to send. `head` holds its empty line. Pieces of a body are framed already. `guard` is asked right before the first
     byte and before each further piece; `interim` gets each 1xx head."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+import msgspec
+
 HASTE: Final = 1.0
 """Seconds before the upstream's own limit at which a connection counts as closed."""
 
@@ -22,8 +24,7 @@ class Limits:
     idle: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Idle(Generic[C]):
+class Idle(msgspec.Struct, Generic[C], frozen=True):
     """A connection that nobody uses; `until` is when it is too old, on the pool's clock."""
 
     connection: C

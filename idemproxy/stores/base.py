@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from idemproxy.errors import StoreUnavailable
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import OnUnknown, Reason, Record, State, Tombstone
@@ -14,8 +16,7 @@ from idemproxy.idempotency.record import OnUnknown, Reason, Record, State, Tombs
 # ---------------------------------------------------------------------------------------------------------------- commands
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """Ask to own an operation. `lease` and `ttl` are milliseconds. `credential` is kept with the record: a text without NUL, or ""."""
 
     token: bytes
@@ -25,7 +26,11 @@ class Claim:
     on_unknown: OnUnknown
     lease: int
     ttl: int
-    credential: str = field(default="", repr=False)
+    credential: str = ""
+
+    def __repr__(self) -> str:
+        """Without the credential."""
+        return f"Claim(token={self.token!r}, rule={self.rule!r}, lease={self.lease}, ttl={self.ttl})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,7 @@ class NextAttempt:
     ttl: int
 
 
-@dataclass(frozen=True, slots=True)
-class Anew:
+class Anew(msgspec.Struct, frozen=True):
     """What a missing record is written from, when its owner ends it within `ttl` of its last acknowledged claim or renewal."""
 
     claim: Claim
@@ -68,8 +72,7 @@ class Anew:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(msgspec.Struct, frozen=True):
     """The outcome is known: record it. `anew` is None once the owner may no longer write a missing record."""
 
     token: bytes
@@ -88,8 +91,7 @@ class MarkUnknown:
     anew: Anew | None
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """Nothing was executed: the next claim may. Leaves `unknown` where an earlier attempt may have run."""
 
     token: bytes
@@ -149,8 +151,7 @@ class NameNewest:
 # ------------------------------------------------------------------------------------------------------------------- facts
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True):
     """The asking token owns the operation."""
 
     attempt: int
@@ -172,8 +173,7 @@ class Missing:
     """There is no record (a released operation has none)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Locked:
+class Locked(msgspec.Struct, frozen=True):
     """A lease runs, and its record is gone (evicted): somebody executes, nothing else is known."""
 
     lease_left: int
@@ -191,8 +191,7 @@ class Renewed:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The end is in the store: applied now, or applied before by the same token."""
 
     state: State

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from msgspec import structs
+
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import NO_TOKEN, Reason, Record, State, Tombstone
 from idemproxy.stores.base import (
@@ -133,7 +135,7 @@ def take_over(slot: Slot, asked: TakeOver, now: int) -> tuple[Slot, TakeOverFact
         return slot, Missing()
     if not _unknown(slot, record) or (record.token, record.version) != (asked.seen_token, asked.seen_version):
         return slot, _found(slot, record, now)
-    taken = replace(
+    taken = structs.replace(
         record,
         state=State.PROCESSING,
         reason=Reason.NONE,
@@ -172,7 +174,7 @@ def next_attempt(slot: Slot, asked: NextAttempt, now: int) -> tuple[Slot, NextFa
         return slot, _without_record(slot, now)
     if record.token != asked.token or record.state is not State.PROCESSING:
         return slot, _refused(slot, record, asked.token, now)
-    numbered = replace(
+    numbered = structs.replace(
         _prolonged(slot, record, asked.lease, asked.ttl, now),
         attempt=record.attempt + 1,
         may_have_run=record.may_have_run or asked.may_have_run,
@@ -238,7 +240,7 @@ def settle(slot: Slot, asked: Settlement, now: int) -> tuple[Slot, EndFact]:
         case SettleComplete(answer=answer, ttl=ttl):
             if not _unknown(slot, record):
                 return slot, _found(slot, record, now)
-            settled = replace(_ended(record, state_of(answer), Reason.NONE, answer, ttl, now), token=NO_TOKEN)
+            settled = structs.replace(_ended(record, state_of(answer), Reason.NONE, answer, ttl, now), token=NO_TOKEN)
             return Slot(settled, dead=slot.dead), Done(settled.state)
         case SettleDelete():
             return Slot(dead=slot.dead), Done(State.RELEASED)
@@ -295,11 +297,11 @@ def _again(slot: Slot, record: Record, lease: int, ttl: int, now: int) -> tuple[
 def _prolonged(slot: Slot, record: Record, lease: int, ttl: int, now: int) -> Record:
     """The record whose lease runs on. Where it had lapsed, somebody may have seen so: the version tells them."""
     version = record.version if slot.lock is not None else record.version + 1
-    return replace(record, version=version, expires_at=max(record.expires_at, now + lease + ttl))
+    return structs.replace(record, version=version, expires_at=max(record.expires_at, now + lease + ttl))
 
 
 def _own(slot: Slot, record: Record, lease: int, now: int) -> tuple[Slot, Claimed]:
-    owned = replace(record, lease_until=now + lease)
+    owned = structs.replace(record, lease_until=now + lease)
     lock = Lock(record.token, owned.lease_until)
     return Slot(owned, lock, slot.dead), Claimed(record.attempt, record.version)
 
@@ -329,7 +331,7 @@ def _first(asked: Claim, attempt: int, version: int, now: int) -> Record:
 def _ended(
     record: Record, state: State, reason: Reason, answer: Answer | Tombstone | None, ttl: int, now: int
 ) -> Record:
-    return replace(
+    return structs.replace(
         record,
         state=state,
         reason=reason,
@@ -348,7 +350,7 @@ def _freed(record: Record, ttl: int, now: int) -> Record:
 
 def _remnant(record: Record, ttl: int, now: int) -> Record:
     freed = _ended(record, State.RELEASED, Reason.NONE, None, ttl, now)
-    return replace(freed, may_have_run=False)
+    return structs.replace(freed, may_have_run=False)
 
 
 def _is_dead(slot: Slot, token: bytes) -> bool:

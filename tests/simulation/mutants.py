@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import structs
 
 import idemproxy.owner
 from idemproxy.execution import End, Execution, Failed
@@ -91,14 +93,14 @@ def _no_fence() -> list[Patch]:
 
     def complete(slot: Slot, asked: Completion, now: int) -> object:
         record = semantics.current(slot, now).record
-        return whole(slot, asked if record is None else replace(asked, token=record.token), now)
+        return whole(slot, asked if record is None else structs.replace(asked, token=record.token), now)
 
     return [(semantics, "complete", complete)]
 
 
 def _no_renewal() -> list[Patch]:
-    async def keep(self: Lease, replaced: Callable[[], None]) -> None:
-        await asyncio.Event().wait()
+    def keep(self: Lease, replaced: Callable[[], None]) -> None:
+        pass
 
     return [(Lease, "keep", keep)]
 
@@ -148,7 +150,7 @@ def _evidence_with_its_lock() -> list[Patch]:
     whole = semantics._first
 
     def first(asked: Claim, attempt: int, version: int, now: int) -> Record:
-        return replace(whole(asked, attempt, version, now), expires_at=now + asked.lease)
+        return structs.replace(whole(asked, attempt, version, now), expires_at=now + asked.lease)
 
     return [(semantics, "_first", first)]
 
@@ -190,7 +192,7 @@ def _laxer_policy() -> list[Patch]:
     whole = operation._unknown
 
     def unknown(record: Record, now: int, rule: Rule) -> object:
-        return whole(replace(record, on_unknown=rule.on_unknown), now, rule)
+        return whole(structs.replace(record, on_unknown=rule.on_unknown), now, rule)
 
     return [(operation, "_unknown", unknown)]
 

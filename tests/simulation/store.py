@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
+from msgspec import structs
+
 from idemproxy.errors import StoreAmbiguous, StoreError, StoreUnavailable
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import Record
@@ -273,7 +275,7 @@ class Server:
             case Found(Record(answer=Answer(body=body)) as record) if (
                 name in ABRIDGED and len(body) > self._faults.large
             ):
-                return replace(fact, record=replace(record, answer=None))
+                return replace(fact, record=structs.replace(record, answer=None))
             case _:
                 return fact
 

@@ -283,6 +283,9 @@ class SimAnswering(Answering):
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
+    def take(self) -> bytes | None:
+        return None
+
     async def piece(self) -> bytes | None:
         while not self._came:
             if self._dropped is None:

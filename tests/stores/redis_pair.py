@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import redis
 from hypothesis import strategies as st
+from msgspec import structs
 
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import NO_TOKEN, OnUnknown, Reason, Record, State, Tombstone, decode, encode
@@ -107,7 +108,7 @@ reasons = st.sampled_from([reason for reason in Reason if reason is not Reason.N
 def made_anew(draw: st.DrawFn, token: bytes) -> Anew | None:
     if draw(st.booleans()):
         return None
-    return Anew(replace(draw(claims), token=token), draw(st.integers(1, 4)), draw(st.integers(1, 5)))
+    return Anew(structs.replace(draw(claims), token=token), draw(st.integers(1, 4)), draw(st.integers(1, 5)))
 
 
 @st.composite
@@ -323,7 +324,9 @@ class Pair:
     def _moved(self, record: Record, by: int) -> Record:
         times = [time + by for time in (record.created_at, record.updated_at, record.expires_at, record.lease_until)]
         created, updated, expires, lease_until = map(self._rounded, times) if by < 0 else times
-        return replace(record, created_at=created, updated_at=updated, expires_at=expires, lease_until=lease_until)
+        return structs.replace(
+            record, created_at=created, updated_at=updated, expires_at=expires, lease_until=lease_until
+        )
 
     @staticmethod
     def _rounded(time: int) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import replace
 from functools import partial
 
 import pytest
 import uvloop
+from msgspec import structs
 
 from idemproxy.errors import RecordUnreadable, StoreAmbiguous
 from idemproxy.idempotency.messages import Answer
@@ -96,7 +96,7 @@ async def test_who_may_replay_gets_the_whole_answer(server: RedisServer, store: 
 
 
 async def test_an_end_or_a_renewal_gets_all_but_the_answer(server: RedisServer, store: RedisStore) -> None:
-    rest = Found(replace(decode(stored(server, 0)), answer=None), 0)
+    rest = Found(structs.replace(decode(stored(server, 0)), answer=None), 0)
     small = Answer(200, b"200 OK\r\n", b"")
     asked: list[Coroutine[object, object, EndFact | RenewFact]] = [
         store.renew(record_id(0), Renewal(TOKEN, HOUR, HOUR)),
@@ -166,7 +166,7 @@ async def test_a_record_that_goes_while_its_answer_is_fetched(
 async def test_a_record_that_is_released_while_its_answer_is_fetched(
     server: RedisServer, store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remnant = encode(replace(decode(stored(server, 0)), state=State.RELEASED, token=OTHER, answer=None))
+    remnant = encode(structs.replace(decode(stored(server, 0)), state=State.RELEASED, token=OTHER, answer=None))
     meanwhile(store, monkeypatch, lambda: server.client().set(key(0), remnant))
     assert await store.claim(record_id(0), claim(OTHER)) == Dead(), "not what is left of it, and not the old answer"
 
@@ -179,7 +179,7 @@ async def test_a_record_that_changes_each_time(
     meanwhile(
         store,
         monkeypatch,
-        lambda: server.client().set(key(0), encode(replace(record, version=next(versions)))),
+        lambda: server.client().set(key(0), encode(structs.replace(record, version=next(versions)))),
     )
     with pytest.raises(RecordUnreadable, match="changes each time"):
         await store.claim(record_id(0), claim(OTHER))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from idemproxy.errors import RecordUnreadable, StoreError
 from idemproxy.idempotency.messages import Answer
@@ -94,7 +94,13 @@ LIVES: list[list[Step]] = [
         Lapse(),
         TakeOver(TOKENS[1], NO_TOKEN, 0, 2 * UNIT, 5 * UNIT),
     ],
-    [claim, Lapse(), replace(claim, lease=2 * UNIT, ttl=5 * UNIT), Lapse(), replace(claim, lease=UNIT, ttl=UNIT)],
+    [
+        claim,
+        Lapse(),
+        structs.replace(claim, lease=2 * UNIT, ttl=5 * UNIT),
+        Lapse(),
+        structs.replace(claim, lease=UNIT, ttl=UNIT),
+    ],
     [claim, Lapse(), TakeOver(TOKENS[1], TOKENS[0], 1, UNIT, UNIT), Release(TOKENS[1], UNIT), Release(TOKENS[1], UNIT)],
     [
         claim,
@@ -102,7 +108,7 @@ LIVES: list[list[Step]] = [
         SettleComplete(TOKENS[0], 1, Answer(200, b"h", b"b"), UNIT),
         Completion(TOKENS[0], Tombstone(200), UNIT, None),
     ],
-    [claim, Release(TOKENS[0], UNIT), claim, replace(claim, token=TOKENS[1]), Release(TOKENS[1], UNIT)],
+    [claim, Release(TOKENS[0], UNIT), claim, structs.replace(claim, token=TOKENS[1]), Release(TOKENS[1], UNIT)],
     [
         claim,
         Evict(),
@@ -119,8 +125,8 @@ LIVES: list[list[Step]] = [
         Release(TOKENS[0], UNIT),
         NextAttempt(TOKENS[0], False, UNIT, UNIT),
     ],
-    [TakeBack(TOKENS[0], UNIT), claim, replace(claim, token=TOKENS[1]), Lapse(), TakeBack(TOKENS[2], UNIT)],
-    [claim, TakeBack(TOKENS[0], UNIT), claim, replace(claim, token=TOKENS[1]), TakeBack(TOKENS[1], 5 * UNIT)],
+    [TakeBack(TOKENS[0], UNIT), claim, structs.replace(claim, token=TOKENS[1]), Lapse(), TakeBack(TOKENS[2], UNIT)],
+    [claim, TakeBack(TOKENS[0], UNIT), claim, structs.replace(claim, token=TOKENS[1]), TakeBack(TOKENS[1], 5 * UNIT)],
     [
         claim,
         Lapse(),
@@ -135,7 +141,7 @@ LIVES: list[list[Step]] = [
         TakeBack(TOKENS[0], 2 * UNIT),
         claim,
         Outlive(),
-        replace(claim, token=TOKENS[1]),
+        structs.replace(claim, token=TOKENS[1]),
         claim,
         TakeBack(TOKENS[1], 2 * UNIT),
         claim,
@@ -149,7 +155,7 @@ LIVES: list[list[Step]] = [
         TakeBack(TOKENS[0], UNIT),
         Completion(TOKENS[0], Tombstone(200), UNIT, Anew(claim, 1, 1)),
         MarkUnknown(TOKENS[0], Reason.RESET, UNIT, Anew(claim, 1, 1)),
-        replace(claim, token=TOKENS[2]),
+        structs.replace(claim, token=TOKENS[2]),
         Lapse(),
         TakeOver(TOKENS[0], TOKENS[2], 1, UNIT, UNIT),
         SettleDelete(TOKENS[2], 1),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from msgspec import structs
 
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import NO_TOKEN, Reason, State, Tombstone
@@ -62,7 +63,7 @@ def choose(chance: random.Random, slot: Slot) -> Asked:
     seen = slot.record
     version = (seen.version if seen is not None else 1) - chance.choice([0, 0, 0, 1])
     seen_token = seen.token if seen is not None and chance.random() < 0.8 else NO_TOKEN
-    claiming = replace(claim(token), credential=CREDENTIALS[token])
+    claiming = structs.replace(claim(token), credential=CREDENTIALS[token])
     anew = Anew(claiming, chance.randint(1, 4), chance.randint(1, 4)) if chance.random() < 0.3 else None
     answer = chance.choice(ANSWERS)
     match chance.choice(
@@ -83,7 +84,7 @@ def choose(chance: random.Random, slot: Slot) -> Asked:
         ]
     ):
         case "claim":
-            asked = replace(claiming, lease=lease)
+            asked = structs.replace(claiming, lease=lease)
             return Asked(
                 "claim", lambda store, one: store.claim(one, asked), lambda slot, now: semantics.claim(slot, asked, now)
             )
@@ -153,7 +154,9 @@ def without_times(fact: object) -> object:
     """The store's clock is not the model's."""
     match fact:
         case Found(record, lease_left):
-            return Found(replace(record, created_at=0, updated_at=0, expires_at=0, lease_until=0), min(lease_left, 1))
+            return Found(
+                structs.replace(record, created_at=0, updated_at=0, expires_at=0, lease_until=0), min(lease_left, 1)
+            )
         case Locked():
             return Locked(1)
         case _:

@@ -4,9 +4,9 @@ the rest is in `test_store_attempts.py`, `test_store_ends.py`, `test_store_opera
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from idemproxy.idempotency.record import OnUnknown, Reason, State, Tombstone
 from idemproxy.stores.base import (
@@ -72,7 +72,7 @@ async def test_a_record_keeps_what_its_caller_showed(store: Store) -> None:
     """Through every end but a release, and with whatever rule and recipe."""
     shown, other = "0123abcd" * 4, "feedf00d" * 4
     for end in (complete(), complete(answer=Tombstone(200)), unknown()):
-        record_id = await claimed(store, replace(claim(), credential=shown))
+        record_id = await claimed(store, structs.replace(claim(), credential=shown))
         assert (await found(store, record_id)).record.credential == shown
         assert isinstance(await store.renew(record_id, renewal()), Renewed)
         if isinstance(end, Completion):
@@ -81,7 +81,7 @@ async def test_a_record_keeps_what_its_caller_showed(store: Store) -> None:
             await store.mark_unknown(record_id, end)
         seen = await found(store, record_id)
         assert (seen.record.credential, seen.record.recipe, seen.record.rule) == (shown, "recipe-1", "charges")
-        fact = await store.claim(record_id, replace(claim(B), credential=other))
+        fact = await store.claim(record_id, structs.replace(claim(B), credential=other))
         assert isinstance(fact, Found)
         assert fact.record.credential == shown
     assert isinstance(await store.take_over(record_id, taking(seen)), Claimed)
@@ -90,9 +90,9 @@ async def test_a_record_keeps_what_its_caller_showed(store: Store) -> None:
 
 
 async def test_what_is_claimed_after_a_release_is_its_new_callers(store: Store) -> None:
-    record_id = await claimed(store, replace(claim(), credential="0123abcd" * 4))
+    record_id = await claimed(store, structs.replace(claim(), credential="0123abcd" * 4))
     await store.release(record_id, release())
-    assert isinstance(await store.claim(record_id, replace(claim(B), credential="feedf00d" * 4)), Claimed)
+    assert isinstance(await store.claim(record_id, structs.replace(claim(B), credential="feedf00d" * 4)), Claimed)
     assert (await found(store, record_id)).record.credential == "feedf00d" * 4
     await store.release(record_id, release(B))
     assert isinstance(await store.claim(record_id, claim(C)), Claimed)
@@ -100,8 +100,8 @@ async def test_what_is_claimed_after_a_release_is_its_new_callers(store: Store) 
 
 
 async def test_a_large_answer_and_one_that_is_written_anew_keep_it_too(store: Store) -> None:
-    asked = replace(claim(), credential="0123abcd" * 4)
-    large = replace(ANSWER, body=b"x" * 200_000)
+    asked = structs.replace(claim(), credential="0123abcd" * 4)
+    large = structs.replace(ANSWER, body=b"x" * 200_000)
     record_id = new_id()
     assert await store.complete(record_id, complete(answer=large, anew=Anew(asked, 1, 1))) == Done(State.COMPLETED)
     seen = await found(store, record_id)
@@ -234,7 +234,11 @@ async def test_a_take_over_is_refused_while_the_lease_runs(store: Store) -> None
 async def test_a_take_over_on_an_old_look_is_refused(store: Store, moved: str) -> None:
     record_id = await left_unknown(store)
     seen = await found(store, record_id)
-    old = replace(seen.record, version=seen.record.version - 1) if moved == "version" else replace(seen.record, token=C)
+    old = (
+        structs.replace(seen.record, version=seen.record.version - 1)
+        if moved == "version"
+        else structs.replace(seen.record, token=C)
+    )
     fact = await store.take_over(record_id, taking(Found(old, 0)))
     assert isinstance(fact, Found)
     assert fact.record == (await found(store, record_id)).record == seen.record

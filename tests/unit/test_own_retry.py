@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from idemproxy.errors import StoreAmbiguous, StoreUnavailable
 from idemproxy.execution import Answered, End, Failed, Forward, Streaming, asked_pause
@@ -253,7 +254,7 @@ async def test_an_owner_whose_record_has_another_token_sends_nothing_more(world:
         if command == "next_attempt":
             slot = world.store.slots[ID]
             assert slot.record is not None
-            world.store.slots[ID] = replace(slot, record=replace(slot.record, token=b"another-owner---"))
+            world.store.slots[ID] = replace(slot, record=structs.replace(slot.record, token=b"another-owner---"))
 
     world.store.before = replace_owner
     assert await outcome(world) == Fenced()
@@ -269,7 +270,7 @@ async def test_an_owner_that_is_replaced_in_its_pause_waits_no_longer(world: Wor
             await asyncio.sleep(0)
         slot = world.store.slots[ID]
         assert slot.record is not None
-        world.store.slots[ID] = replace(slot, record=replace(slot.record, token=b"another-owner---"))
+        world.store.slots[ID] = replace(slot, record=structs.replace(slot.record, token=b"another-owner---"))
         assert await owner.first == Fenced()
     assert script.sent == [1]
 

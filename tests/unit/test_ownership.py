@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from idemproxy.errors import RecordUnreadable, StoreAmbiguous, StoreUnavailable
 from idemproxy.execution import Answered, End, Failed, Forward, Streaming
@@ -299,7 +300,7 @@ async def test_an_owner_that_knows_that_it_was_replaced_never_gives_its_own_answ
     async def respond(forward: Forward) -> End:
         slot = world.store.slots[ID]
         assert slot.record is not None
-        world.store.slots[ID] = replace(slot, record=replace(slot.record, token=b"another-owner---"))
+        world.store.slots[ID] = replace(slot, record=structs.replace(slot.record, token=b"another-owner---"))
         await renewed.wait()
         return WHOLE
 

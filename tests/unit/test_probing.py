@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import cast
 
+from msgspec import structs
+
 from idemproxy.execution import Operation
 from idemproxy.forwarding import Forwarding, Hop
 from idemproxy.idempotency.operation import Probe, Said
@@ -44,7 +46,7 @@ def prober(upstream: Silent) -> Prober:
 def asking() -> Operation:
     """An operation whose request can be probed for."""
     plain = operation(ASKING)
-    return replace(plain, head=replace(plain.head, fields=(*plain.head.fields, (b"X-Tenant", b"t1"))))
+    return structs.replace(plain, head=structs.replace(plain.head, fields=(*plain.head.fields, (b"X-Tenant", b"t1"))))
 
 
 async def test_all_who_ask_at_once_share_one_probe() -> None:

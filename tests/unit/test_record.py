@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from idemproxy.errors import RecordUnreadable
 from idemproxy.idempotency.messages import Answer
@@ -85,7 +84,7 @@ def test_a_records_parts_are_where_others_look_for_them(record: Record) -> None:
 
 
 def test_a_credential_is_shown_to_nobody() -> None:
-    secret = replace(EXAMPLE, credential="c0ffee")
+    secret = structs.replace(EXAMPLE, credential="c0ffee")
     assert decode(encode(secret)).credential == "c0ffee"
     assert "c0ffee" not in repr(secret)
     assert decode(encode(EXAMPLE)).credential == ""
@@ -132,7 +131,7 @@ def test_text_that_is_no_text_is_an_error() -> None:
 
 
 def test_an_error_names_nothing_that_a_client_sent() -> None:
-    secret = replace(EXAMPLE, answer=Answer(200, b"X-Secret: hunter2\r\n", b"hunter2"))
+    secret = structs.replace(EXAMPLE, answer=Answer(200, b"X-Secret: hunter2\r\n", b"hunter2"))
     whole = bytearray(encode(secret))
     whole[2] = 77
     with pytest.raises(RecordUnreadable) as caught:
@@ -141,12 +140,12 @@ def test_an_error_names_nothing_that_a_client_sent() -> None:
 
 
 def test_a_tombstone_is_not_an_empty_answer() -> None:
-    empty = replace(EXAMPLE, answer=Answer(204, b"", b""))
-    buried = replace(EXAMPLE, answer=Tombstone(204))
+    empty = structs.replace(EXAMPLE, answer=Answer(204, b"", b""))
+    buried = structs.replace(EXAMPLE, answer=Tombstone(204))
     assert decode(encode(empty)).answer == Answer(204, b"", b"")
     assert decode(encode(buried)).answer == Tombstone(204)
 
 
 def test_a_fingerprint_of_very_many_parts_keeps_the_marks_of_the_first() -> None:
-    many = replace(EXAMPLE, fingerprint=bytes(32) + bytes(range(256)) * 2, credential="c" * 32)
-    assert decode(encode(many)) == replace(many, fingerprint=many.fingerprint[: 32 + MOST_MARKS])
+    many = structs.replace(EXAMPLE, fingerprint=bytes(32) + bytes(range(256)) * 2, credential="c" * 32)
+    assert decode(encode(many)) == structs.replace(many, fingerprint=many.fingerprint[: 32 + MOST_MARKS])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
 
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import NO_TOKEN, OnUnknown, Reason, Record, State, Tombstone
@@ -307,7 +306,7 @@ class Operation(RuleBasedStateMachine):
         slot = current(self.slot, self.now)
         claim = Claim(b"", b"f" * 32, "r", "charges", OnUnknown.BLOCK, LEASE, TTL)
         for token in filter(self.was_taken_back, self.back):
-            own = replace(claim, token=token)
+            own = structs.replace(claim, token=token)
             seen = TakeOver(token, self.named(None), self.version, LEASE, TTL)
             anew = Anew(own, 1, 1)
             kept, fact = semantics.claim(slot, own, self.now)

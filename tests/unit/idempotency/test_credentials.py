@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from idemproxy.idempotency.credentials import began_by, credential_fields, credential_of
 from idemproxy.idempotency.messages import Fields
@@ -76,10 +75,10 @@ def test_who_shows_nothing_is_nobody() -> None:
 
 def test_an_answer_belongs_to_the_credential_that_began_the_operation() -> None:
     assert began_by(RECORD) == "c" * 32
-    assert began_by(replace(RECORD, attempt=3)) == "c" * 32
+    assert began_by(structs.replace(RECORD, attempt=3)) == "c" * 32
 
 
 def test_an_answer_that_was_given_to_another_belongs_to_nobody() -> None:
     """Else whoever began an operation with a credential of no worth would see what a take-over got for it."""
-    assert began_by(replace(RECORD, may_have_run=True)) == ""
-    assert began_by(replace(RECORD, token=NO_TOKEN)) == ""
+    assert began_by(structs.replace(RECORD, may_have_run=True)) == ""
+    assert began_by(structs.replace(RECORD, token=NO_TOKEN)) == ""
