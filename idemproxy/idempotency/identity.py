@@ -69,7 +69,7 @@ def read_key(rule: Rule, fields: Fields) -> Key | NoKey | BadKey:
     if not found:
         return NoKey()
     try:
-        keys = {key for value in found for key in _keys(value)}
+        keys = {found[0]} if len(found) == 1 and _SIMPLE.fullmatch(found[0]) else _all_keys(found)
     except _Malformed as error:
         return BadKey(f"{error} Nothing was executed.")
     if len(keys) > 1:
@@ -85,6 +85,10 @@ def read_key(rule: Rule, fields: Fields) -> Key | NoKey | BadKey:
     if rule.key.pattern is not None and not rule.key.pattern.whole(key):
         return BadKey(f"The idempotency key is not of the format {rule.key.form}. Nothing was executed.")
     return Key(key)
+
+
+def _all_keys(found: list[bytes]) -> set[bytes]:
+    return {key for value in found for key in _keys(value)}
 
 
 def _keys(value: bytes) -> Iterator[bytes]:

@@ -97,6 +97,9 @@ FINGERPRINT_AT = TOKEN_AT + TOKEN_BYTES
 RULE_BYTES_AT = FINGERPRINT_AT + FINGERPRINT_BYTES
 """Where a record's parts begin, for who fills in or reads one of them alone."""
 
+_STATES = {state.value: state for state in State}
+_POLICIES = {policy.value: policy for policy in OnUnknown}
+_REASONS = {reason.value: reason for reason in Reason}
 _MAY_HAVE_RUN = 1
 _KEPT = 2
 
@@ -189,7 +192,7 @@ def decode(value: bytes) -> Record:
     marks, credential = (said[1 : 1 + said[0]], said[1 + said[0] :]) if said else (b"", b"")
     try:
         return Record(
-            State(state),
+            _STATES.get(state) or State(state),
             fingerprint + marks,
             named.decode(),
             value[HEAD_BYTES:recipe_at].decode(),
@@ -197,8 +200,8 @@ def decode(value: bytes) -> Record:
             version,
             attempt,
             bool(flags & _MAY_HAVE_RUN),
-            OnUnknown(on_unknown),
-            Reason(reason),
+            _POLICIES.get(on_unknown) or OnUnknown(on_unknown),
+            _REASONS.get(reason) or Reason(reason),
             created_at,
             updated_at,
             expires_at,
