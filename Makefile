@@ -5,7 +5,7 @@ SET_UP := .venv/.set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint format audit clean differential streams bench simulate sdks
+.PHONY: help demo test setup lint format audit clean differential streams bench bench-check simulate sdks
 
 help:
 	@echo "make demo     show the main job on a sample payments API"
@@ -14,6 +14,7 @@ help:
 	@echo "make streams  the long run of streams: 10 GiB each way, 1,000 event streams"
 	@echo "make simulate N=100000  many schedules of the deterministic simulation"
 	@echo "make bench    what a request costs, next to nginx with Lua and Redis"
+	@echo "make bench-check  whether it costs more than when a result was last kept"
 	@echo "make sdks     what client libraries and Chromium do on each problem: the tables of docs/clients.md (needs Node, npm, Chromium)"
 	@echo "make setup    make .venv, with idemproxy and all that its tests need"
 	@echo "make lint     ruff, the format, mypy --strict"
@@ -41,6 +42,10 @@ sdks: $(SET_UP)
 bench: $(SET_UP)
 	@.ci/set-up peers
 	$(PYTHON_IN_VENV) -m tests.bench
+
+bench-check: $(SET_UP)
+	@.ci/set-up peers
+	$(PYTHON_IN_VENV) -m tests.bench --check --connections 32
 
 differential: $(SET_UP)
 	@.ci/set-up programs

@@ -3,7 +3,8 @@
 The measured program has one core; the upstream (an nginx that answers at once), Redis and wrk share the other. Rounds of a few seconds
 alternate between the programs, so that a noisy neighbour meets all of them; figures are the medians of the rounds. CPU time is the
 measured process's own, by the kernel's count. Every answer is checked. Exit status 1: an answer was wrong, the load generator was the
-limit, or the rounds differ too much to say anything; 2: a program is missing."""
+limit, the rounds differ too much to say anything, or (`make bench-check`) something costs more than when a result was last kept; 2: a
+program is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from tests.bench import servers
+from tests.bench import kept, servers
 from tests.bench.rounds import FIRST, FORWARD, HELD, REPLAY, REUSED, Round, Subject, Work, WrongAnswer, run
 
 BUSY: Final = 0.9
@@ -26,6 +27,7 @@ BUSY: Final = 0.9
 SPREAD: Final = 0.25
 """How far a program's rounds may lie from their median, by the ratio of CPU to the peer's in the same turn."""
 CONNECTIONS: Final = (1, 32, 256)
+OURS: Final = "idemproxy"
 
 
 @dataclass(slots=True)
@@ -51,13 +53,26 @@ class Line:
         assert self.against is not None
         return [ours.rate / theirs.rate for ours, theirs in zip(self.rounds, self.against.rounds, strict=True)]
 
+    def cpu_ratios(self) -> list[float]:
+        """CPU time a request, of the other's in the same turn."""
+        assert self.against is not None
+        return [
+            ours.cpu / theirs.cpu
+            for ours, theirs in zip(self.rounds, self.against.rounds, strict=True)
+            if theirs.cpu  # of a few requests the kernel may count none
+        ]
+
+    @property
+    def named(self) -> str:
+        return f"{self.work.name} {self.connections}"
+
     def trouble(self) -> Iterator[str]:
         """Why its figures say nothing."""
         named = f"{self.subject.name}, {self.work.name}, {self.connections} connections"
         if max(each.load for each in self.rounds) > BUSY:
             yield f"{named}: the load generator was the limit (over {BUSY:.0%} of a core)"
         if self.against is not None:
-            ratios = self.ratios()
+            ratios = self.cpu_ratios()
             middle = median(ratios)
             spread = max(abs(each - middle) for each in ratios) / middle
             if spread > SPREAD:
@@ -78,9 +93,29 @@ def main() -> int:
             return 1
     _print(lines, options)
     troubles = [said for line in lines for said in line.trouble()]
+    if not troubles:
+        troubles = _against_kept(lines, options)
     for said in troubles:
         sys.stderr.write(f"{said}\n")
     return 1 if troubles else 0
+
+
+def _against_kept(lines: list[Line], options: argparse.Namespace) -> list[str]:
+    """What this version lost, where that is asked; what was measured is kept, where that is asked."""
+    ours = [line for line in lines if line.subject.name == OURS and line.against is not None]
+    now = kept.Result(
+        kept.commit(), {line.named: median(line.cpu_ratios()) for line in ours}, {line.named: line.cpu for line in ours}
+    )
+    lost: list[str] = []
+    if options.check:
+        try:
+            before = kept.last()
+            lost = ["nothing was kept to compare with"] if before is None else [*kept.losses(before, now)]
+        except kept.Unreadable as error:
+            lost = [str(error)]
+    if options.keep and not lost:
+        kept.add(now)
+    return lost
 
 
 def _options() -> argparse.Namespace:
@@ -92,6 +127,10 @@ def _options() -> argparse.Namespace:
     )
     asked.add_argument("--only", default="", help="work whose name begins with this")
     asked.add_argument("--before", type=Path, help="a folder with another version of idemproxy, to compare with")
+    asked.add_argument("--keep", action="store_true", help="add the result to those that are kept by commit")
+    asked.add_argument(
+        "--check", action="store_true", help="exit with 1 where a line lost against the last kept result"
+    )
     asked.add_argument("--sqlite", action="store_true", help="the embedded store as well")
     return asked.parse_args()
 
@@ -110,7 +149,7 @@ def _lines(folder: Path, stack: ExitStack, options: argparse.Namespace) -> Itera
             where = folder / f"idemproxy{number}{store[2:]}"
             place = url.replace("store.db", f"store{number}.db")
             started = stack.enter_context(servers.idemproxy(where, code, behind, place, servers.RULES, more))
-            ours.append(Subject(f"idemproxy{version}{store}", *started))
+            ours.append(Subject(f"{OURS}{version}{store}", *started))
     for connections in options.connections:
         for work in (FORWARD, FIRST, REPLAY, HELD, REUSED):
             against = Line(passing if work is FORWARD else peer, work, connections, None)

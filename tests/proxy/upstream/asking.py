@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import structs
 
 from idemproxy.http1.heads import AnswerHead
 from idemproxy.proxy.outcome import NotSent, Origin, Outgoing, Patience, Pieces, Reuse, SentNoAnswer, Upgrade
@@ -46,7 +48,7 @@ def get(
 def post(body: Body, size: int, *, patience: Patience = PATIENT, guard: Callable[[], bool] | None = None) -> Outgoing:
     """A request with a body of so many bytes."""
     head = b"POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: %d\r\n\r\n" % size
-    return replace(get(head=head, patience=patience, guard=guard), body=taken(body))
+    return structs.replace(get(head=head, patience=patience, guard=guard), body=taken(body))
 
 
 def taken(body: Body) -> bytes | Pieces | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from idemproxy.errors import IdemproxyError
 from idemproxy.proxy.outcome import Lost, Unsent
@@ -232,7 +232,7 @@ async def test_an_answer_and_a_reset_that_only_the_kernel_knows_of(reach: Reach,
         await accepted.read(2)
 
     hop = await reach(script)
-    outgoing = replace(post(body(), 4), interim=lambda _: None)
+    outgoing = structs.replace(post(body(), 4), interim=lambda _: None)
     assert await hop.ask(outgoing) == Whole(413, b"too")
 
 
