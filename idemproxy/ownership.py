@@ -44,6 +44,7 @@ class Ownership:
         self._tasks: dict[asyncio.Task[None], Owner] = {}
         self._later: set[asyncio.Task[None]] = set()
         self._cut = asyncio.Event()
+        self._abandoned = asyncio.Event()
 
     def forwarding_by(self, forward: Callable[[Forward], Coroutine[Any, Any, End]]) -> Self:
         """The same registry, for requests that are forwarded otherwise: a reload must not allow a second execution. Executions that
@@ -67,7 +68,8 @@ class Ownership:
             self._start(owner, owner.execute())
         except asyncio.CancelledError:
             owner.nobody()
-            self._start(owner, owner.run())
+            if not self._abandoned.is_set():
+                self._start(owner, owner.run())
             raise
         try:
             return await asyncio.shield(owner.first)
@@ -130,6 +132,7 @@ class Ownership:
 
     async def abandon(self) -> None:
         """Leave what could not be recorded to its lease: it lapses, and the outcome is unknown."""
+        self._abandoned.set()
         left = list(self._tasks)
         if left:
             log.error("ends not recorded at exit", count=len(left), doing="their leases lapse, and they become unknown")

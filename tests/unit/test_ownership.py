@@ -457,6 +457,26 @@ async def test_a_client_that_leaves_while_its_claim_is_asked_leaves_one_executio
     assert world.state() is State.COMPLETED
 
 
+async def test_nothing_is_begun_for_a_client_that_leaves_when_the_process_has_given_up(world: World) -> None:
+    asked = asyncio.Event()
+
+    async def hold(command: str) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    world.store.before = hold
+    request = asyncio.ensure_future(world.ownership.execute(operation(), None))
+    async with asyncio.timeout(20):
+        await asked.wait()
+        await world.ownership.abandon()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert world.store.asked == ["claim"]
+
+
 async def test_the_drain_waits_for_a_claim_that_is_asked_and_its_end_sends_nothing(world: World) -> None:
     asked, go = asyncio.Event(), asyncio.Event()
 
