@@ -73,7 +73,10 @@ class Line:
             yield f"{named}: the load generator was the limit (over {BUSY:.0%} of a core)"
         if self.against is not None:
             ratios = self.cpu_ratios()
-            middle = median(ratios)
+            middle = median(ratios) if ratios else 0.0
+            if not middle:
+                yield f"{named}: the rounds were too short for their CPU time to be counted"
+                return
             spread = max(abs(each - middle) for each in ratios) / middle
             if spread > SPREAD:
                 yield f"{named}: the rounds lie up to {spread:.0%} from their median"
@@ -179,11 +182,7 @@ def _print(lines: list[Line], options: argparse.Namespace) -> None:
     )
     for line in lines:
         rounds, against = line.rounds, line.against
-        ratio = (
-            ""
-            if against is None
-            else f"{median(line.ratios()):7.2f}x{line.cpu / against.cpu if against.cpu else 0:6.2f}x"
-        )
+        ratio = "" if against is None else f"{median(line.ratios()):7.2f}x{median(line.cpu_ratios() or [0.0]):6.2f}x"
         print(
             f"{line.work.name:17}{line.connections:5}  {line.subject.name:24}{line.rate:8.0f}{line.cpu:8.1f}"
             f"{median(each.p50 for each in rounds):8.2f}{median(each.p99 for each in rounds):8.2f}{rounds[-1].memory / 1e6:8.1f}{ratio}"
