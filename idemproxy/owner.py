@@ -118,7 +118,7 @@ class Owner:
             self._doubtful = True
             raise
         except BaseException:
-            self._end_badly()
+            self.end_badly()
             raise
         match fact:
             case Claimed():
@@ -141,7 +141,7 @@ class Owner:
         try:
             await self._execute(self._lease)
         finally:
-            self._end_badly()
+            self.end_badly()
 
     def _give_up(self, outcome: NotWon | StoreDown, left: Left) -> NotWon | StoreDown:
         self._give(outcome)
@@ -149,7 +149,7 @@ class Owner:
         self._take_back()
         return outcome
 
-    def _end_badly(self) -> None:
+    def end_badly(self) -> None:
         """Nobody is left waiting, however this came here. Nothing happens to what has ended well."""
         if self._tee is not None:
             self._tee.cut()
@@ -225,7 +225,8 @@ class Owner:
         except asyncio.CancelledError:
             if not self.draining or sending is None:
                 raise
-            sending.uncancel()
+            if sending.uncancel():  # by more than the drain: the process does not wait for ends any more
+                raise
             return self._drained()
         except Exception as error:
             log.exception("forward failed", **self._named, exc_info=error)
@@ -285,7 +286,7 @@ class Owner:
 
     def guard(self) -> bool:
         """May a byte go to the upstream now? Asked right before each one is written (DESIGN.md section 4, *Send guard*)."""
-        if not self._unprotected and (self._lease is None or not self._lease.holds):
+        if self.draining or not (self._unprotected or (self._lease is not None and self._lease.holds)):
             return False
         self._sent = self._ever_sent = True
         return True
@@ -396,9 +397,9 @@ class Owner:
 
     def cut(self) -> None:
         """The drain time is over: stop forwarding, and say how far it came."""
-        self.draining = True
+        cut_before, self.draining = self.draining, True
         self._hurry.set()
-        if self._sending is not None:
+        if self._sending is not None and not cut_before:
             self._sending.cancel()
 
     # ------------------------------------------------------------------------------------------------------------- private

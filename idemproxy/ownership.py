@@ -68,7 +68,9 @@ class Ownership:
             self._start(owner, owner.execute())
         except asyncio.CancelledError:
             owner.nobody()
-            if not self._abandoned.is_set():
+            if self._abandoned.is_set():
+                owner.end_badly()
+            else:
                 self._start(owner, owner.run())
             raise
         try:
@@ -133,6 +135,8 @@ class Ownership:
     async def abandon(self) -> None:
         """Leave what could not be recorded to its lease: it lapses, and the outcome is unknown."""
         self._abandoned.set()
+        for claiming in {*self._executing.values()}.difference(self._tasks.values()):
+            claiming.draining = True
         left = list(self._tasks)
         if left:
             log.error("ends not recorded at exit", count=len(left), doing="their leases lapse, and they become unknown")

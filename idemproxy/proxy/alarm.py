@@ -38,6 +38,7 @@ class Alarm:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+            self._handle_at = math.inf
 
     def _arm(self) -> None:
         if self._handle is not None:

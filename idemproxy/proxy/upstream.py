@@ -81,19 +81,20 @@ class Upstream:
                 self._leave()
         if isinstance(connection, NotSent):
             return connection
-        connection.placed = True
+        connection.holder = exchange = _Exchange(self, connection, outgoing)
         if outgoing.guard is not None and not outgoing.guard():
             connection.drop()
             self._vacate(connection)
             return NotSent(Unsent.GUARD, "the lease may have lapsed before the first byte")
         kept = False
         try:
-            outcome = await _Exchange(self, connection, outgoing).run()
+            outcome = await exchange.run()
             # These give their connection back themselves; an answer without a body has done so already.
             kept = isinstance(outcome, Answering | Switched)
             return outcome
         finally:
-            if not kept:
+            # What has been given back may be another exchange's by now.
+            if not kept and connection.holder is exchange:
                 self.dropped(connection)
 
     def over(self, connection: UpstreamSocket, head: AnswerHead, *, early: bool) -> None:
@@ -136,8 +137,8 @@ class Upstream:
 
     def _vacate(self, connection: UpstreamSocket) -> None:
         """Its place is free, once."""
-        if connection.placed:
-            connection.placed = False
+        if connection.holder is not None:
+            connection.holder = None
             self._leave()
 
     async def _admitted(self, patience: float) -> bool:

@@ -34,8 +34,8 @@ class UpstreamSocket(asyncio.Protocol):
     def __init__(self) -> None:
         self.received = bytearray()
         self.ended = Ended.NOT
-        self.placed = False
-        """An exchange has it, and with it a place among the connections."""
+        self.holder: object | None = None
+        """The exchange that has it, and with it a place among the connections."""
         self.tls = False
         """What is unsent cannot be seen: it waits below the encryption."""
         self._transport: asyncio.Transport | None = None

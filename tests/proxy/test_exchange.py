@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from idemproxy.http1.heads import AnswerHead
 from idemproxy.proxy.outcome import Lost, NotSent, Origin, Outgoing, Patience, Reuse, SentNoAnswer, Unsent
 from idemproxy.proxy.pool import Limits
 from idemproxy.proxy.upstream import Answering, Upstream
@@ -96,6 +97,22 @@ async def test_an_answer_that_comes_before_the_body_is_sent_whole_is_seen() -> N
     assert answering.early
     assert await answering.piece() == b"{}"
     assert upstream.transport.closed, "the rest of that body would be read as a request"
+
+
+async def test_an_exchange_that_is_cancelled_once_it_gave_its_connection_back_does_not_break_the_next_one() -> None:
+    upstream = Fake(b"HTTP/1.1 204 No Content\r\n\r\n", limits=Limits(connections=1))
+    async with asyncio.timeout(20):
+        first = asyncio.ensure_future(upstream.exchange(outgoing(b"a" * 40_000)))
+        given_back = upstream.over
+
+        def over(connection: UpstreamSocket, head: AnswerHead, *, early: bool) -> None:
+            given_back(connection, head, early=early)
+            connection.holder = "the next exchange"
+            asyncio.get_running_loop().call_soon(first.cancel)
+
+        upstream.over = over  # type: ignore[method-assign] # the moment that matters
+        await asyncio.gather(first, return_exceptions=True)
+    assert not upstream.transport.closed
 
 
 async def test_an_upstream_that_reads_no_further_is_given_up() -> None:

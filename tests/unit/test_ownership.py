@@ -475,6 +475,42 @@ async def test_nothing_is_begun_for_a_client_that_leaves_when_the_process_has_gi
         for _ in range(5):
             await asyncio.sleep(0)
     assert world.store.asked == ["claim"]
+    assert world.ownership.executing(ID) is None
+
+
+async def test_a_claim_that_is_won_after_the_process_has_given_up_sends_nothing(world: World) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(command: str) -> None:
+        if command == "claim":
+            asked.set()
+            await go.wait()
+
+    world.store.before = hold
+    request = asyncio.ensure_future(world.ownership.execute(operation(), None))
+    async with asyncio.timeout(20):
+        await asked.wait()
+        await world.ownership.abandon()
+        go.set()
+        assert isinstance(await request, Failed)
+        await world.ownership.idle()
+    assert world.sent == []
+
+
+async def test_no_byte_may_go_once_an_owner_was_cut(world: World) -> None:
+    asked: list[bool] = []
+
+    async def deaf(forward: Forward) -> End:
+        world.ownership.cut()
+        asked.append(forward.guard())
+        return WHOLE
+
+    world.respond = deaf
+    owner = world.ownership.begin(operation(), None)
+    async with asyncio.timeout(20):
+        await owner.first
+        await world.ownership.idle()
+    assert asked == [False]
 
 
 async def test_the_drain_waits_for_a_claim_that_is_asked_and_its_end_sends_nothing(world: World) -> None:
