@@ -1,5 +1,6 @@
-"""One execution of an operation in this process: an owner claims, forwards and records in a task of its own, so that a client that
-goes away changes nothing. Here live the proxy's own further attempts, and asking for an end until it is acknowledged.
+"""One execution of an operation in this process: an owner claims, forwards and records. The claim is asked in the task of the request
+that began it; what was won is executed in a task of its own, so that a client that goes away changes nothing. Here live the proxy's own
+further attempts, and asking for an end until it is acknowledged.
 
 The rules that an owner keeps are named in DESIGN.md section 4: *Send guard*, *One process, one execution*, *Taken back*,
 *Stop, then say*, *Ambiguous store errors*."""

@@ -79,12 +79,6 @@ class Ownership:
             owner.nobody()
             raise
 
-    def begin(self, operation: Operation, seen: Seen | None) -> Owner:
-        """The same, with nobody who waits for it."""
-        owner = self._enter(operation, seen)
-        self._start(owner, owner.run())
-        return owner
-
     def _enter(self, operation: Operation, seen: Seen | None) -> Owner:
         """Enter the registry: only then is the claim asked for."""
         owner = self._executing[operation.record_id] = Owner(self, operation, seen)

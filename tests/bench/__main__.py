@@ -105,6 +105,8 @@ def main() -> int:
 
 def _against_kept(lines: list[Line], options: argparse.Namespace) -> list[str]:
     """What this version lost, where that is asked; what was measured is kept, where that is asked."""
+    if not (options.check or options.keep):
+        return []
     ours = [line for line in lines if line.subject.name == OURS and line.against is not None]
     now = kept.Result(
         kept.commit(), {line.named: median(line.cpu_ratios()) for line in ours}, {line.named: line.cpu for line in ours}

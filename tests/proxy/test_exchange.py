@@ -14,6 +14,7 @@ from idemproxy.proxy.pool import Limits
 from idemproxy.proxy.upstream import Answering, Upstream
 from idemproxy.proxy.upstream_socket import UpstreamSocket
 from tests.proxy.upstream.asking import Body, taken
+from tests.proxy.wire import eventually
 
 ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -55,7 +56,7 @@ class Fake(Upstream):
         self._unsent = unsent
 
     async def _connect(self) -> UpstreamSocket:
-        connection = UpstreamSocket()
+        connection = self.connection = UpstreamSocket()
         self.transport = Transport(connection, self.answer, self._unsent)
         connection.connection_made(self.transport)
         return connection
@@ -97,6 +98,18 @@ async def test_an_answer_that_comes_before_the_body_is_sent_whole_is_seen() -> N
     assert answering.early
     assert await answering.piece() == b"{}"
     assert upstream.transport.closed, "the rest of that body would be read as a request"
+
+
+async def test_an_answer_that_comes_in_the_turn_in_which_its_time_runs_out_is_taken() -> None:
+    upstream = Fake(b"")
+    async with asyncio.timeout(20):
+        asking = asyncio.ensure_future(upstream.exchange(outgoing(None)))
+        await eventually(lambda: hasattr(upstream, "transport") and upstream.connection._waiter is not None)
+        upstream.connection._ring()
+        upstream.connection.data_received(ANSWER)
+        answering = await asking
+    assert isinstance(answering, Answering)
+    assert await answering.piece() == b"{}"
 
 
 async def test_an_exchange_that_is_cancelled_once_it_gave_its_connection_back_does_not_break_the_next_one() -> None:

@@ -12,6 +12,8 @@ from idemproxy.idempotency.record import Reason, State
 from idemproxy.idempotency.routes import Match, Rule
 from idemproxy.observe.cells import own_cells
 from idemproxy.observe.metrics import Metrics
+from idemproxy.outcomes import Seen
+from idemproxy.owner import Owner
 from idemproxy.ownership import Ownership
 from idemproxy.stores.semantics import EMPTY
 from tests.stores.memory import MemoryStore
@@ -50,6 +52,12 @@ class World:
         self._number = 0
         self.metrics = Metrics(own_cells())
         self.ownership = Ownership(self.store, self._forward, self.clock, self._token, self.metrics)
+
+    def begin(self, operation: Operation, seen: Seen | None) -> Owner:
+        """An execution whose client has gone away before its claim was asked: all of it runs in the owner's task."""
+        owner = self.ownership._enter(operation, seen)
+        self.ownership._start(owner, owner.run())
+        return owner
 
     async def at_once(self, forward: Forward) -> End:
         return WHOLE

@@ -36,7 +36,7 @@ async def run_with_a_late_asking(world: World) -> Claim:
             raise StoreAmbiguous("the connection broke")
 
     world.store.before = delay_first
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     await owner.first
     await world.ownership.idle()
     assert world.store.asked[:2] == ["claim", "claim"]
@@ -66,7 +66,7 @@ async def test_an_earlier_asking_that_arrives_before_the_release_is_told_to_be_d
             late.append(await world.store.claim(ID, OF_THE_OWNER))
 
     world.store.before = first_is_lost
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     await owner.first
     await world.ownership.idle()
     assert isinstance(late[0], Claimed)
@@ -99,7 +99,7 @@ async def test_what_may_have_run_is_never_taken_back(world: World, transition: T
 
 async def test_a_release_without_doubt_costs_the_store_nothing_more(world: World) -> None:
     ends_with(world, Free())
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     await owner.first
     await world.ownership.idle()
     assert world.store.asked == ["claim", "release"]

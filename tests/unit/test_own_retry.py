@@ -67,7 +67,7 @@ def world() -> World:
 
 
 async def outcome(world: World, rule: object = RETRYING) -> object:
-    owner = world.ownership.begin(operation(rule), None)  # type: ignore[arg-type]
+    owner = world.begin(operation(rule), None)  # type: ignore[arg-type]
     async with asyncio.timeout(30):
         first = await owner.first
         await world.ownership.idle()
@@ -170,9 +170,7 @@ Stop = Callable[[World], None]
 @pytest.mark.parametrize("by", ["client", "drain"])
 async def test_a_pause_ends_when_nobody_wants_the_next_attempt(world: World, by: str) -> None:
     script = Script(world, LOST, WHOLE)
-    owner = world.ownership.begin(
-        operation(replace(RETRYING, retry=replace(THREE, backoff=600_000, max_backoff=600_000))), None
-    )
+    owner = world.begin(operation(replace(RETRYING, retry=replace(THREE, backoff=600_000, max_backoff=600_000))), None)
     async with asyncio.timeout(30):
         while not script.sent:
             await asyncio.sleep(0)
@@ -264,7 +262,7 @@ async def test_an_owner_whose_record_has_another_token_sends_nothing_more(world:
 async def test_an_owner_that_is_replaced_in_its_pause_waits_no_longer(world: World) -> None:
     unhurried = replace(RETRYING, lease=300, retry=replace(THREE, backoff=600_000, max_backoff=600_000))
     script = Script(world, LOST, WHOLE)
-    owner = world.ownership.begin(operation(unhurried), None)
+    owner = world.begin(operation(unhurried), None)
     async with asyncio.timeout(30):
         while not script.sent:
             await asyncio.sleep(0)
@@ -310,7 +308,7 @@ async def test_unprotected_only_what_was_never_sent_is_sent_again(world: World) 
     world.store.before = down
     rule = replace(RETRYING, on_store_failure=OnStoreFailure.FAIL_OPEN)
     script = Script(world, UNREACHABLE, LOST, WHOLE)
-    owner = world.ownership.begin(operation(rule), None)
+    owner = world.begin(operation(rule), None)
     async with asyncio.timeout(30):
         assert await owner.first == LOST.delivery
     assert script.sent == [1]

@@ -33,7 +33,7 @@ async def test_executes_records_then_answers(world: World) -> None:
         return WHOLE
 
     world.respond = respond
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert await owner.first == WHOLE.delivery
     assert world.state() is State.COMPLETED
     assert await owner.ended is None
@@ -47,7 +47,7 @@ async def test_a_claim_whose_reply_was_lost_is_asked_again_and_owns(world: World
             raise StoreAmbiguous("no reply")
 
     world.store.after = lose
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert await owner.first == WHOLE.delivery
     assert world.store.asked.count("claim") == 2
     assert world.sent == [1]
@@ -62,7 +62,7 @@ async def test_a_store_that_keeps_a_claim_waiting_is_not_asked_again(world: Worl
             raise StoreAmbiguous("no answer in time")
 
     world.store.after = lose
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert await owner.first == StoreDown()
     await world.ownership.idle()
     assert world.store.asked.count("claim") == 1
@@ -76,13 +76,13 @@ async def test_a_claim_that_stays_unconfirmed_is_taken_back_and_sends_nothing(wo
             raise StoreAmbiguous("no reply")
 
     world.store.after = lose
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert await owner.first == StoreDown()
     await world.ownership.idle()
     assert world.sent == []
     assert await world.store.get(ID) == Missing()
     world.store.after = lambda _: asyncio.sleep(0)
-    again = world.ownership.begin(operation(), None)
+    again = world.begin(operation(), None)
     assert await again.first == WHOLE.delivery
 
 
@@ -97,7 +97,7 @@ async def test_a_doubtful_claim_that_was_not_won_is_taken_back(world: World) -> 
             raise StoreAmbiguous("never arrived")
 
     world.store.before = lose_first
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     outcome = await owner.first
     assert isinstance(outcome, NotWon)
     assert isinstance(outcome.fact, Found)
@@ -111,7 +111,7 @@ async def test_a_store_that_is_down_fails_closed_and_tells_the_followers(world: 
         raise StoreUnavailable("refused")
 
     world.store.before = down
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert await owner.first == StoreDown()
     assert await owner.ended == StoreDown()
     assert world.sent == []
@@ -123,7 +123,7 @@ async def test_fail_open_executes_and_still_completes(world: World) -> None:
             raise StoreUnavailable("refused")
 
     world.store.before = claims_fail
-    owner = world.ownership.begin(operation(replace(RULE, on_store_failure=OnStoreFailure.FAIL_OPEN)), None)
+    owner = world.begin(operation(replace(RULE, on_store_failure=OnStoreFailure.FAIL_OPEN)), None)
     assert await owner.first == WHOLE.delivery
     await world.ownership.idle()
     assert world.sent == [1]
@@ -139,7 +139,7 @@ async def test_fail_open_does_not_execute_beside_an_owner_of_the_same_process(wo
 
     world.respond = held
     rule = replace(RULE, on_store_failure=OnStoreFailure.FAIL_OPEN)
-    first = world.ownership.begin(operation(rule), None)
+    first = world.begin(operation(rule), None)
     while not world.sent:
         await asyncio.sleep(0)
     assert world.ownership.executing(ID) is first
@@ -159,7 +159,7 @@ async def test_the_client_gets_the_answer_when_the_store_is_lost_and_the_end_is_
             raise StoreAmbiguous("no reply")
 
     world.store.before = fail_complete
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert await owner.first == WHOLE.delivery
     assert world.ownership.executing(ID) is owner, "a duplicate must be held until the end is acknowledged"
     await world.ownership.idle()
@@ -173,7 +173,7 @@ async def test_a_wiped_store_is_written_anew_and_does_not_execute_again(world: W
         return WHOLE
 
     world.respond = wiped
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert await owner.first == WHOLE.delivery
     assert world.state() is State.COMPLETED
 
@@ -185,7 +185,7 @@ async def test_nothing_is_written_anew_past_the_ttl(world: World) -> None:
         return WHOLE
 
     world.respond = wiped
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert isinstance(await owner.first, Fenced)
     assert world.state() is None
 
@@ -200,7 +200,7 @@ async def test_an_owner_that_was_taken_over_records_nothing_and_is_fenced(world:
         return WHOLE
 
     world.respond = taken
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert isinstance(await owner.first, Fenced)
     assert world.state() is State.PROCESSING
 
@@ -211,7 +211,7 @@ async def test_a_late_owner_that_nobody_replaced_completes(world: World) -> None
         return WHOLE
 
     world.respond = late
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert await owner.first == WHOLE.delivery
     assert world.state() is State.COMPLETED
 
@@ -221,7 +221,7 @@ async def test_an_operators_release_on_an_old_look_is_refused(world: World) -> N
     world.clock.now += 4
     look = await world.store.get(ID)
     assert isinstance(look, Found)
-    owner = world.ownership.begin(operation(), (look.record.token, look.record.version))
+    owner = world.begin(operation(), (look.record.token, look.record.version))
     assert await owner.first == WHOLE.delivery
     refused = await world.store.settle(ID, SettleRelease(look.record.token, look.record.version, 60_000))
     assert isinstance(refused, Found)
@@ -235,7 +235,7 @@ async def test_the_guard_holds_back_an_owner_that_stalled_between_claim_and_send
             world.clock.now += 2.8
 
     world.store.after = stall
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     outcome = await owner.first
     assert world.sent == []
     assert isinstance(outcome, Failed)
@@ -248,7 +248,7 @@ async def test_drain_releases_what_was_not_sent_and_leaves_the_rest_unknown(worl
         return WHOLE
 
     world.respond = never
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     while not world.sent:
         await asyncio.sleep(0)
     world.ownership.cut()
@@ -267,7 +267,7 @@ async def test_drain_before_sending_frees_the_key(world: World) -> None:
             await go.wait()
 
     world.store.after = hold
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     await arrived.wait()
     world.ownership.cut()
     go.set()
@@ -285,7 +285,7 @@ async def test_a_defect_in_the_forward_never_says_that_nothing_was_executed(
         raise ZeroDivisionError
 
     world.respond = defect
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     outcome = await owner.first
     assert isinstance(outcome, Failed)
     assert outcome.problem.slug is Slug.UPSTREAM_FAILED
@@ -312,7 +312,7 @@ async def test_an_owner_that_knows_that_it_was_replaced_never_gives_its_own_answ
 
     world.respond = respond
     world.store.after = lose
-    owner = world.ownership.begin(operation(replace(RULE, lease=300)), None)
+    owner = world.begin(operation(replace(RULE, lease=300)), None)
     async with asyncio.timeout(30):
         assert await owner.first == Fenced()
         await world.ownership.idle()
@@ -328,7 +328,7 @@ async def test_a_release_after_an_earlier_attempt_leaves_unknown(world: World) -
     world.respond = unsent
     look = await world.store.get(ID)
     assert isinstance(look, Found)
-    owner = world.ownership.begin(operation(), (look.record.token, look.record.version))
+    owner = world.begin(operation(), (look.record.token, look.record.version))
     await owner.first
     await world.ownership.idle()
     assert world.state() is State.UNKNOWN
@@ -339,7 +339,7 @@ async def test_a_lost_answer_is_unknown(world: World) -> None:
         return End(LeaveUnknown(Reason.RESET), Failed.lost(Reason.RESET, RULE))
 
     world.respond = lost
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     await owner.first
     assert world.state() is State.UNKNOWN
 
@@ -352,7 +352,7 @@ async def test_the_lease_is_renewed_while_the_owner_works(world: World) -> None:
         return WHOLE
 
     world.respond = long
-    owner = world.ownership.begin(operation(replace(RULE, lease=300)), None)
+    owner = world.begin(operation(replace(RULE, lease=300)), None)
     async with asyncio.timeout(20):
         while world.store.asked.count("renew") < 3:
             await asyncio.sleep(0.01)
@@ -362,7 +362,7 @@ async def test_the_lease_is_renewed_while_the_owner_works(world: World) -> None:
 
 async def test_what_begins_after_the_drain_time_sends_nothing_and_frees_its_key(world: World) -> None:
     world.ownership.cut()
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     outcome = await owner.first
     assert isinstance(outcome, Failed)
     assert outcome.problem.slug is Slug.SHUTTING_DOWN
@@ -386,7 +386,7 @@ async def test_a_stream_whose_client_is_gone_is_not_held_back(world: World, when
         return End(Complete(ANSWER), answer)
 
     world.respond = stream
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     if when == "while it streams":
         await streaming.wait()
     owner.nobody()
@@ -400,7 +400,7 @@ async def test_a_record_that_cannot_be_read_is_never_nothing(world: World) -> No
         raise RecordUnreadable("written by another version")
 
     world.store.after = unreadable
-    owner = world.ownership.begin(operation(replace(RULE, on_store_failure=OnStoreFailure.FAIL_OPEN)), None)
+    owner = world.begin(operation(replace(RULE, on_store_failure=OnStoreFailure.FAIL_OPEN)), None)
     assert await owner.first == StoreDown()
     async with asyncio.timeout(20):
         await world.ownership.idle()
@@ -423,117 +423,10 @@ async def test_a_large_answer_that_the_store_does_not_take_becomes_a_tombstone(w
 
     world.respond = respond
     world.store.before = too_large
-    owner = world.ownership.begin(operation(), None)
+    owner = world.begin(operation(), None)
     assert await owner.first == Answered(large, "completed")
     async with asyncio.timeout(30):
         await world.ownership.idle()
     record = world.store.slots[ID].record
     assert record is not None
     assert record.answer == Tombstone(201)
-
-
-@pytest.mark.parametrize("when", ["before it is applied", "after it was applied"])
-async def test_a_client_that_leaves_while_its_claim_is_asked_leaves_one_execution(world: World, when: str) -> None:
-    asked, go = asyncio.Event(), asyncio.Event()
-
-    async def hold(command: str) -> None:
-        if command == "claim" and world.store.asked.count("claim") == 1:
-            asked.set()
-            await go.wait()
-
-    if when == "before it is applied":
-        world.store.before = hold
-    else:
-        world.store.after = hold
-    request = asyncio.ensure_future(world.ownership.execute(operation(), None))
-    async with asyncio.timeout(20):
-        await asked.wait()
-        assert world.ownership.executing(ID) is not None
-        request.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await request
-        await world.ownership.idle()
-    assert world.sent == [1]
-    assert world.state() is State.COMPLETED
-
-
-async def test_nothing_is_begun_for_a_client_that_leaves_when_the_process_has_given_up(world: World) -> None:
-    asked = asyncio.Event()
-
-    async def hold(command: str) -> None:
-        asked.set()
-        await asyncio.Event().wait()
-
-    world.store.before = hold
-    request = asyncio.ensure_future(world.ownership.execute(operation(), None))
-    async with asyncio.timeout(20):
-        await asked.wait()
-        await world.ownership.abandon()
-        request.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await request
-        for _ in range(5):
-            await asyncio.sleep(0)
-    assert world.store.asked == ["claim"]
-    assert world.ownership.executing(ID) is None
-
-
-async def test_a_claim_that_is_won_after_the_process_has_given_up_sends_nothing(world: World) -> None:
-    asked, go = asyncio.Event(), asyncio.Event()
-
-    async def hold(command: str) -> None:
-        if command == "claim":
-            asked.set()
-            await go.wait()
-
-    world.store.before = hold
-    request = asyncio.ensure_future(world.ownership.execute(operation(), None))
-    async with asyncio.timeout(20):
-        await asked.wait()
-        await world.ownership.abandon()
-        go.set()
-        assert isinstance(await request, Failed)
-        await world.ownership.idle()
-    assert world.sent == []
-
-
-async def test_no_byte_may_go_once_an_owner_was_cut(world: World) -> None:
-    asked: list[bool] = []
-
-    async def deaf(forward: Forward) -> End:
-        world.ownership.cut()
-        asked.append(forward.guard())
-        return WHOLE
-
-    world.respond = deaf
-    owner = world.ownership.begin(operation(), None)
-    async with asyncio.timeout(20):
-        await owner.first
-        await world.ownership.idle()
-    assert asked == [False]
-
-
-async def test_the_drain_waits_for_a_claim_that_is_asked_and_its_end_sends_nothing(world: World) -> None:
-    asked, go = asyncio.Event(), asyncio.Event()
-
-    async def hold(command: str) -> None:
-        if command == "claim":
-            asked.set()
-            await go.wait()
-
-    world.store.before = hold
-    request = asyncio.ensure_future(world.ownership.execute(operation(), None))
-    async with asyncio.timeout(20):
-        await asked.wait()
-        idle = asyncio.ensure_future(world.ownership.idle())
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert not idle.done()
-        world.ownership.cut()
-        go.set()
-        outcome = await request
-        await idle
-    assert isinstance(outcome, Failed)
-    assert outcome.problem.slug is Slug.SHUTTING_DOWN
-    assert world.sent == []
-    assert world.state() in (None, State.RELEASED)

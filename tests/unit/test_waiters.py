@@ -10,7 +10,7 @@ from idemproxy.errors import StoreError, StoreUnavailable
 from idemproxy.idempotency.messages import Answer
 from idemproxy.idempotency.record import OnUnknown, State
 from idemproxy.stores.base import Claim, Completion, Found, LookFact, Missing, Release
-from idemproxy.waiters import Waiters
+from idemproxy.waiters import Places, Waiters
 from tests.stores.memory import MemoryStore
 
 ID = "cd" * 32
@@ -155,3 +155,30 @@ async def test_a_waiter_that_leaves_takes_its_vigil_with_it() -> None:
     await asyncio.sleep(0.1)
     assert store.asked == []
     await waiters.close()
+
+
+class Level:
+    """How many are said to wait."""
+
+    def __init__(self) -> None:
+        self.stands = 0
+
+    def up(self) -> None:
+        self.stands += 1
+
+    def down(self) -> None:
+        self.stands -= 1
+
+
+def test_only_so_many_have_a_place_for_one_operation() -> None:
+    places, level = Places(), Level()
+    with places.place(ID, 2, 5.0, level) as one, places.place(ID, 2, 5.0, level) as two:
+        with places.place(ID, 2, 5.0, level) as none, places.place("another", 2, 5.0, level) as other:
+            assert (one, two, none, other) == (5.0, 5.0, 0.0, 5.0)
+            assert level.stands == 3
+        with places.place(ID, 2, 5.0, level) as still_none:
+            assert still_none == 0.0
+    assert level.stands == 0
+    assert not places.taken
+    with places.place(ID, 1, 5.0, level) as free_again:
+        assert free_again == 5.0

@@ -45,6 +45,8 @@ async def test_an_alarm_that_is_off_does_not_ring() -> None:
     assert rung == ["last"]
     cleared.set(SHORT)
     await eventually(lambda: rung == ["last", "cleared"])
+    stopped.set(SHORT * 2)
+    await eventually(lambda: rung == ["last", "cleared", "stopped"])
 
 
 async def test_moving_an_alarm_later_sets_no_timer() -> None:

@@ -1,5 +1,5 @@
 """Which rule a request meets, written as plainly as the promise reads: every rule is tried, every reading of the path is made. What the
-product's table is compared with; of the product it has only the words that rules are written in."""
+product's table is compared with; of the product it has only what rules mean by their paths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
 from idemproxy.idempotency.messages import Fields
-from idemproxy.idempotency.paths import Wild
+from idemproxy.idempotency.paths import Pattern, Wild, pattern_readings
 from idemproxy.idempotency.routes import Match, Mode, Rule
 
 _PLAIN = re.compile(rb"(?:/(?!\.)(?:[a-z0-9._~!$&'()*+,:=@-]|%(?!2[5ef]|3b|5c)[0-9a-f]{2})+)*/?")
@@ -28,7 +28,7 @@ def find(rules: tuple[Rule, ...], method: bytes, target: bytes, fields: Fields) 
     firsts: list[Rule] = []
     for reading in found:
         for rule in asked:
-            if any(_is_on(pattern, reading) for pattern in _patterns(rule.match.path)):
+            if any(_is_on(pattern, reading) for pattern in pattern_readings(rule.match.path)):
                 firsts.append(rule)
                 if not (unnamed and rule.match.hosts):
                     break
@@ -64,23 +64,8 @@ def _values(fields: Fields, name: bytes) -> list[bytes]:
     return [value for found, value in fields if found.lower() == name]
 
 
-def _patterns(path: str) -> list[list[bytes | Wild]]:
-    """A rule's path, an escaped slash in it left and taken for a separator."""
-    whole: list[bytes | Wild] = []
-    cut: list[bytes | Wild] = []
-    for segment in path.lower().encode().rstrip(b"/").split(b"/")[1:]:
-        if segment == b"**" or segment.startswith(b"{"):
-            wild = Wild.REST if segment == b"**" else Wild.SEGMENT
-            whole.append(wild)
-            cut.append(wild)
-        else:
-            whole.append(_decoded(segment))
-            cut.extend(_decoded(segment).split(b"/"))
-    return [whole, cut]
-
-
-def _is_on(pattern: list[bytes | Wild], reading: Path) -> bool:
-    if pattern[-1:] == [Wild.REST]:
+def _is_on(pattern: Pattern, reading: Path) -> bool:
+    if pattern[-1:] == (Wild.REST,):
         pattern = pattern[:-1]
         reading = reading[: len(pattern)]
     if len(pattern) != len(reading):
